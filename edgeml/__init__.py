@@ -1,0 +1,97 @@
+"""From a checkpoint to a verified deployment, at the edge or on a server.
+
+The public names are looked up on first use, so that ``import edgeml`` itself costs next to nothing
+and an edge device never loads what it does not run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "edgeml.core.bundle",
+    "Comparison": "edgeml.workflows.comparing",
+    "EdgemlError": "edgeml.errors",
+    "ExportSettings": "edgeml.workflows.exporting",
+    "Gate": "edgeml.core.gate",
+    "ModelSignature": "edgeml.core.signature",
+    "Prediction": "edgeml.core.predictor",
+    "Predictor": "edgeml.core.predictor",
+    "Report": "edgeml.workflows.reporting",
+    "TensorSpec": "edgeml.core.signature",
+    "TrainingSettings": "edgeml.training.settings",
+    "compare": "edgeml.workflows.comparing",
+    "connect": "edgeml.workflows.serving",
+    "export": "edgeml.workflows.exporting",
+    "finetune": "edgeml.workflows.training",
+    "load": "edgeml.workflows.loading",
+    "load_checkpoint": "edgeml.workflows.training",
+    "load_split": "edgeml.workflows.training",
+    "publish": "edgeml.workflows.serving",
+    "serve_triton": "edgeml.workflows.serving",
+    "training_curve": "edgeml.workflows.training",
+    "verify": "edgeml.workflows.verifying",
+    "write_report": "edgeml.workflows.reporting",
+}
+
+__all__ = [
+    "Bundle",
+    "Comparison",
+    "EdgemlError",
+    "ExportSettings",
+    "Gate",
+    "ModelSignature",
+    "Prediction",
+    "Predictor",
+    "Report",
+    "TensorSpec",
+    "TrainingSettings",
+    "__version__",
+    "compare",
+    "connect",
+    "export",
+    "finetune",
+    "load",
+    "load_checkpoint",
+    "load_split",
+    "publish",
+    "serve_triton",
+    "training_curve",
+    "verify",
+    "write_report",
+]
+
+if TYPE_CHECKING:
+    from edgeml.core.bundle import Bundle
+    from edgeml.core.gate import Gate
+    from edgeml.core.predictor import Prediction, Predictor
+    from edgeml.core.signature import ModelSignature, TensorSpec
+    from edgeml.errors import EdgemlError
+    from edgeml.training.settings import TrainingSettings
+    from edgeml.workflows.comparing import Comparison, compare
+    from edgeml.workflows.exporting import ExportSettings, export
+    from edgeml.workflows.loading import load
+    from edgeml.workflows.reporting import Report, write_report
+    from edgeml.workflows.serving import connect, publish, serve_triton
+    from edgeml.workflows.training import (
+        finetune,
+        load_checkpoint,
+        load_split,
+        training_curve,
+    )
+    from edgeml.workflows.verifying import verify
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'edgeml' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""What every part shares: signature, bundle, predictor, measuring; on numpy alone."""

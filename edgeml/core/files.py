@@ -1,0 +1,156 @@
+"""Files that are whole or absent: hashes, safe paths, folders that are staged and then renamed.
+
+Anything that edgeml leaves on disk for others goes through :func:`staged_folder`, so a process
+killed at any moment leaves the old folder or the new one, never half of either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgeml.errors import IntegrityError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file, read in constant memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as readable JSON, keys in their given order, NaN refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def inside(root: Path, relative: str) -> Path:
+    """Resolve a relative path from a manifest, refusing any that leaves its folder.
+
+    Args:
+        root: The folder that the path must stay in.
+        relative: A POSIX path from an untrusted file.
+
+    Returns:
+        The path below ``root``; it need not exist.
+
+    Raises:
+        IntegrityError: The path is absolute, climbs out, or reaches outside through a symbolic
+            link.
+    """
+    pure = PurePosixPath(relative)
+    path = root / pure
+    if (
+        not relative
+        or pure.is_absolute()
+        or ".." in pure.parts
+        or "\\" in relative
+        or not relative.isprintable()
+        or not _resolves_inside(root, path)
+    ):
+        raise IntegrityError(
+            path=str(root),
+            reason=f"the path {relative!r} leaves the folder; only files inside it are opened; "
+            "do not use this bundle",
+        )
+    return path
+
+
+def _resolves_inside(root: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a loop of symbolic links; its type depends on the Python
+        return False
+
+
+@contextlib.contextmanager
+def staged_folder(place: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``place`` that becomes ``place`` if the block succeeds.
+
+    An existing folder at ``place`` is replaced only then. On an error the staged folder is
+    removed; after a kill it remains under a dotted name that nothing loads, and the next staging
+    beside it clears it.
+
+    Args:
+        place: Where the finished folder shall stand.
+    """
+    place = place.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(place)
+    token = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    staged = place.parent / f".{place.name}.partial-{token}"
+    staged.mkdir()
+    try:
+        yield staged
+        _sync_tree(staged)
+        _swap(staged, place, aside=place.parent / f".{place.name}.old-{token}")
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _swap(staged: Path, place: Path, *, aside: Path) -> None:
+    if not place.exists():
+        staged.rename(place)
+    else:
+        place.rename(aside)
+        try:
+            staged.rename(place)
+        except OSError:
+            aside.rename(place)
+            raise
+        if aside.is_symlink():  # the link is replaced; what it pointed to is somebody else's
+            aside.unlink()
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
+    _sync(place.parent)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Clear what killed processes staged for this place; an old folder set aside is put back."""
+    for left in place.parent.glob(f".{glob.escape(place.name)}.*-*-*"):
+        kind, _, rest = left.name.removeprefix(f".{place.name}.").partition("-")
+        pid = rest.partition("-")[0]
+        if kind not in ("partial", "old") or not pid.isdigit() or _is_running(int(pid)):
+            continue
+        if kind == "old" and not place.exists():
+            left.rename(place)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_tree(root: Path) -> None:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            _sync(Path(folder) / name)
+        _sync(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,167 @@
+"""The manifest of a bundle, schema 1: typed values, and the one place that knows their JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from edgeml.core.signature import ModelSignature
+
+SCHEMA_VERSION = 1
+TASKS = ("image-classification", "text-classification", "recommendation", "tensor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One ONNX file of a bundle, what was measured of it, and the verdict.
+
+    Attributes:
+        name: ``fp32``, ``fp16``, ``int8`` or another candidate's name.
+        file: Path inside the bundle.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        size_bytes: Size of the file.
+        sha256: Hash of the file.
+        opset: ONNX operator set of the file.
+        tuned_for: Instruction set that it was chosen for, such as ``avx512_vnni``; None means any.
+        accuracy: Share of right answers on the selection split; None without labels.
+        p50_ms: Median latency of one item, batch 1.
+        speedup: Latency of fp32 over this one's, paired; fp32 has 1.0; None where not measured.
+        verdict: ``chosen``, ``passed``, ``rejected`` or ``reference``.
+        reason: Why, in one sentence.
+        batch_safe: Whether an answer stays the same whatever its neighbours in a batch.
+        recipe: How the file was made.
+        evidence: Everything else that was measured, by name.
+    """
+
+    name: str
+    file: str
+    precision: str
+    size_bytes: int
+    sha256: str
+    opset: int
+    tuned_for: str | None = None
+    accuracy: float | None = None
+    p50_ms: float | None = None
+    speedup: float | None = None
+    verdict: str = "reference"
+    reason: str = ""
+    batch_safe: bool = True
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def judged(self, verdict: str, reason: str) -> Variant:
+        """Return this variant with another verdict."""
+        return replace(self, verdict=verdict, reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that a bundle says of itself; the keys are DESIGN's."""
+
+    name: str
+    version: str
+    task: str
+    signature: ModelSignature
+    preprocessing: Mapping[str, Any]
+    labels: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    chosen: str
+    chosen_by_device: Mapping[str, str]
+    files: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    data: str = "real"
+    proven: bool = False
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if self.task not in TASKS:
+            raise ValueError(f"unknown task {self.task!r}; known: {', '.join(TASKS)}")
+        if len(set(names)) != len(names) or not names:
+            raise ValueError(f"variants need distinct names, got {names}")
+        if self.chosen not in names:
+            raise ValueError(f"chosen is {self.chosen!r}, which is none of {names}")
+        for device, name in self.chosen_by_device.items():
+            if name not in names:
+                raise ValueError(f"chosen for {device} is {name!r}, which is none of {names}")
+        for variant in self.variants:
+            if self.files.get(variant.file) != variant.sha256:
+                raise ValueError(f"variant '{variant.name}' and files disagree about its hash")
+
+    def variant(self, name: str) -> Variant | None:
+        """Return the variant of this name, or None."""
+        return next((row for row in self.variants if row.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON values, ``schema_version`` first."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "version": self.version,
+            "task": self.task,
+            "signature": self.signature.to_json(),
+            "preprocessing": dict(self.preprocessing),
+            "labels": list(self.labels),
+            "variants": [asdict(variant) for variant in self.variants],
+            "chosen": self.chosen,
+            "chosen_by_device": dict(self.chosen_by_device),
+            "files": dict(self.files),
+            "provenance": dict(self.provenance),
+            "data": self.data,
+            "proven": self.proven,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            value: Parsed JSON of schema 1; unknown keys are ignored.
+
+        Raises:
+            KeyError: A key is missing.
+            TypeError: A value has the wrong kind.
+            ValueError: The values contradict each other.
+        """
+        if not isinstance(value["labels"], list):
+            raise TypeError(f"'labels' must be a list, got {type(value['labels']).__name__}")
+        return cls(
+            name=_text(value, "name"),
+            version=_text(value, "version"),
+            task=_text(value, "task"),
+            signature=ModelSignature.from_json(value["signature"]),
+            preprocessing=dict(value["preprocessing"]),
+            labels=tuple(str(label) for label in value["labels"]),
+            variants=tuple(_variant(row) for row in value["variants"]),
+            chosen=_text(value, "chosen"),
+            chosen_by_device=dict(value["chosen_by_device"]),
+            files={str(path): str(digest) for path, digest in dict(value["files"]).items()},
+            provenance=dict(value["provenance"]),
+            data=str(value.get("data", "real")),
+            proven=bool(value.get("proven", False)),
+        )
+
+
+_NUMBER = (int, float, type(None))
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "file", "precision", "sha256", "verdict", "reason"), str),
+    **dict.fromkeys(("size_bytes", "opset"), int),
+    **dict.fromkeys(("accuracy", "p50_ms", "speedup"), _NUMBER),
+    **dict.fromkeys(("recipe", "evidence"), dict),
+    "tuned_for": (str, type(None)),
+    "batch_safe": bool,
+}
+
+
+def _variant(row: Mapping[str, Any]) -> Variant:
+    known = {key: row[key] for key in row if key in _KINDS}
+    for key, item in known.items():
+        if not isinstance(item, _KINDS[key]):
+            raise TypeError(f"a variant's '{key}' has the wrong kind: {type(item).__name__}")
+    return Variant(**known)
+
+
+def _text(value: Mapping[str, Any], key: str) -> str:
+    if not isinstance(value[key], str):
+        raise TypeError(f"'{key}' must be text, got {type(value[key]).__name__}")
+    return str(value[key])

@@ -1,0 +1,62 @@
+"""A folder of class folders of pictures: ``class/xxx.png``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from edgeml.core.files import sha256_of
+from edgeml.data.dataset import ImageDataset
+from edgeml.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+
+
+def load_image_folder(folder: Path) -> ImageDataset:
+    """List the pictures of a folder; nothing is decoded yet.
+
+    Args:
+        folder: Its sub-folders are the classes, in alphabetical order; hidden ones are ignored.
+
+    Returns:
+        The data set; its items are paths.
+
+    Raises:
+        DataError: The folder is missing, has fewer than two classes, or a class without pictures.
+    """
+    if not folder.is_dir():
+        reason = (
+            "this folder does not exist; a folder of class folders was expected; check the path"
+        )
+        raise DataError(source=str(folder), reason=reason)
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(classes) < 2:
+        names = ", ".join(path.name for path in classes) or "none"
+        reason = (
+            f"a classifier needs at least two classes, each a folder of pictures; found {names}; "
+            "arrange the pictures as class/xxx.png"
+        )
+        raise DataError(source=str(folder), reason=reason)
+    items: list[Path] = []
+    targets: list[int] = []
+    digest = hashlib.sha256()
+    for index, path in enumerate(classes):
+        pictures = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not pictures:
+            reason = f"the class '{path.name}' has no pictures; add some or remove its folder"
+            raise DataError(source=str(folder), reason=reason)
+        for picture in pictures:
+            digest.update(f"{picture.relative_to(folder).as_posix()}\0".encode())
+            digest.update(sha256_of(picture).encode())
+        items.extend(pictures)
+        targets.extend([index] * len(pictures))
+    return ImageDataset(
+        name=folder.name,
+        labels=tuple(path.name for path in classes),
+        items=items,
+        targets=np.asarray(targets, dtype=np.int64),
+        fingerprint=digest.hexdigest(),
+        source={"kind": "folder", "path": folder.name},
+    )

@@ -1,0 +1,1 @@
+"""In-process inference with ONNX Runtime, and what this machine is."""

@@ -1,0 +1,1 @@
+"""Pre- and post-processing, once for everybody: numpy, and pillow where pictures are decoded."""

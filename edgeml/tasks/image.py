@@ -1,0 +1,188 @@
+"""The image contract: one function from any picture to the model's uint8 tensor.
+
+Training, calibration, edge, Triton and HTTP all call :meth:`ImagePreprocessing.prepare`; what a
+model does with the uint8 values (its normalisation) is inside its graph and only described here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeml.core.predictor import Prediction
+from edgeml.core.signature import ModelSignature, Tensors, TensorSpec
+from edgeml.errors import InputError
+from edgeml.tasks.classification import ClassLabels
+
+INPUT = "image"
+OUTPUT = "probabilities"
+
+Fit = Literal["crop", "stretch"]
+Resample = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePreprocessing:
+    """How a picture becomes a tensor.
+
+    Attributes:
+        height: Rows of the tensor.
+        width: Columns of the tensor.
+        fit: ``crop`` keeps the proportions and cuts the longer side; ``stretch`` keeps all of it.
+        crop_fraction: Share of the fitted picture that is kept, around its centre.
+        resample: Filter; all but ``nearest`` are antialiased when they shrink.
+        mean: Subtracted inside the graph, on the 0..255 scale, one value a channel.
+        std: Divided by inside the graph, likewise.
+    """
+
+    height: int
+    width: int
+    fit: Fit = "crop"
+    crop_fraction: float = 1.0
+    resample: Resample = "bilinear"
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"height and width are at least 1, got {self.height}x{self.width}")
+        if self.fit not in get_args(Fit) or self.resample not in get_args(Resample):
+            raise ValueError(f"unknown fit {self.fit!r} or resample {self.resample!r}")
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction is in (0, 1], got {self.crop_fraction}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < x < math.inf for x in self.std):
+            raise ValueError("mean and std have three values each, and std is positive and finite")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean has finite values, got {self.mean}")
+
+    def prepare(self, item: Any) -> npt.NDArray[np.uint8]:
+        """Decode, turn upright, crop and resize.
+
+        Args:
+            item: Encoded bytes, a path, a PIL image, or a uint8 array ``(height, width[, 3])``.
+
+        Returns:
+            uint8 ``(height, width, 3)``.
+
+        Raises:
+            InputError: It is not a picture, is damaged, or exceeds a limit.
+            MissingExtraError: Pillow is not installed.
+        """
+        from edgeml._optional import require
+
+        # Pillow stands behind the extra [image]: a server's client that sends tensors needs none.
+        require("PIL", extra="image")
+        from PIL import Image
+
+        from edgeml.tasks.decoding import ImageLimits, decode_image
+
+        picture = decode_image(item, ImageLimits())
+        filter_ = Image.Resampling[self.resample.upper()]
+        box = self._box(*picture.size)
+        resized = picture.resize((self.width, self.height), filter_, box=box)
+        return np.asarray(resized, dtype=np.uint8)
+
+    def normalise(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Do in numpy what the graph does first: for calibration and for parity.
+
+        Args:
+            images: uint8 ``(batch, height, width, 3)``.
+
+        Returns:
+            float32 ``(batch, 3, height, width)``.
+        """
+        mean = np.asarray(self.mean, dtype=np.float32)
+        scale = np.float32(1) / np.asarray(self.std, dtype=np.float32)
+        scaled = (images.astype(np.float32) - mean) * scale
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contract as JSON values."""
+        return {
+            "kind": "image",
+            "height": self.height,
+            "width": self.width,
+            "fit": self.fit,
+            "crop_fraction": self.crop_fraction,
+            "resample": self.resample,
+            "normalisation": {"inside_graph": True, "mean": list(self.mean), "std": list(self.std)},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ImagePreprocessing:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            InputError: The value is of another kind or malformed.
+        """
+        try:
+            if value["kind"] != "image":
+                raise ValueError(f"kind is {value['kind']!r}, expected 'image'")
+            inside = value["normalisation"]
+            return cls(
+                height=int(value["height"]),
+                width=int(value["width"]),
+                fit=value["fit"],
+                crop_fraction=float(value["crop_fraction"]),
+                resample=value["resample"],
+                mean=_three(inside["mean"]),
+                std=_three(inside["std"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as exc:
+            raise InputError(
+                f"the preprocessing contract is malformed ({exc}); export again"
+            ) from exc
+
+    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return the part of the source that is kept: left, top, right, bottom."""
+        kept_width, kept_height = float(width), float(height)
+        if self.fit == "crop":
+            scale = min(width / self.width, height / self.height)
+            kept_width, kept_height = self.width * scale, self.height * scale
+        kept_width *= self.crop_fraction
+        kept_height *= self.crop_fraction
+        # Rounding may put an edge a hair outside the picture, which Pillow refuses.
+        left, top = max((width - kept_width) / 2, 0.0), max((height - kept_height) / 2, 0.0)
+        return left, top, min(left + kept_width, width), min(top + kept_height, height)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTask:
+    """Image classification: pictures in, labelled probabilities out."""
+
+    preprocessing: ImagePreprocessing
+    labels: ClassLabels = field(default_factory=lambda: ClassLabels(names=()))
+
+    @property
+    def signature(self) -> ModelSignature:
+        """The signature that every variant of such a bundle has."""
+        shape = ("batch", self.preprocessing.height, self.preprocessing.width, 3)
+        classes = len(self.labels.names)
+        return ModelSignature(
+            inputs=(TensorSpec(name=INPUT, dtype="uint8", shape=shape),),
+            outputs=(TensorSpec(name=OUTPUT, dtype="float32", shape=("batch", classes)),),
+        )
+
+    def prepare(self, item: Any) -> npt.NDArray[np.uint8]:
+        """Turn one picture into uint8 ``(height, width, 3)``."""
+        return self.preprocessing.prepare(item)
+
+    def collate(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> Tensors:
+        """Stack prepared pictures into one feed."""
+        return {INPUT: np.stack(prepared)}
+
+    def interpret(
+        self, outputs: Mapping[str, npt.NDArray[Any]], *, served_by: str
+    ) -> list[Prediction]:
+        """Turn the model's probabilities into predictions."""
+        return self.labels.interpret(outputs[OUTPUT], served_by=served_by)
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third

@@ -1,0 +1,132 @@
+"""A checkpoint: a folder with weights, their input contract, and the split they saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from edgeml.core.files import staged_folder, write_json
+from edgeml.errors import DataError, InputError
+from edgeml.training.backbones import build, find_backbone
+
+FILE = "checkpoint.json"
+SCHEMA_VERSION = 1
+_WEIGHTS = "model.safetensors"
+_SPLIT = "split.npz"
+_PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        task: Such as ``image-classification``.
+        model: Name of the backbone.
+        labels: Class names in index order.
+        preprocessing: The input contract, as JSON values.
+        data: Name, fingerprint and source of the data.
+        split: Part to int64 indices into the data.
+        training: Settings, history and accuracy.
+        provenance: Seed, weights, library versions.
+    """
+
+    task: str
+    model: str
+    labels: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    data: Mapping[str, Any]
+    split: Mapping[str, npt.NDArray[np.int64]]
+    training: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def check_checkpoint_place(place: Path) -> None:
+    """Refuse to overwrite anything that is not a checkpoint; called before training, too.
+
+    Raises:
+        InputError: ``place`` exists and is neither an empty folder nor a checkpoint.
+    """
+    if place.is_dir() and ((place / FILE).is_file() or not any(place.iterdir())):
+        return
+    if place.exists():
+        raise InputError(
+            "this exists and is not a checkpoint; a checkpoint or a new place was expected; "
+            "choose another --out or move it away",
+            item=str(place),
+        )
+
+
+def write_checkpoint(place: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        InputError: ``place`` exists and is not a checkpoint.
+    """
+    check_checkpoint_place(place)
+    with staged_folder(place) as folder:
+        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        save_file(state, folder / _WEIGHTS)
+        arrays: dict[str, Any] = {part: checkpoint.split[part] for part in _PARTS}
+        np.savez(folder / _SPLIT, **arrays)
+        value = {
+            "schema_version": SCHEMA_VERSION,
+            "task": checkpoint.task,
+            "model": checkpoint.model,
+            "labels": list(checkpoint.labels),
+            "preprocessing": dict(checkpoint.preprocessing),
+            "data": dict(checkpoint.data),
+            "training": dict(checkpoint.training),
+            "provenance": dict(checkpoint.provenance),
+        }
+        write_json(folder / FILE, value)
+
+
+def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
+    """Read a checkpoint and rebuild its model, in evaluation mode.
+
+    Raises:
+        InputError: ``path`` is not a checkpoint.
+        DataError: It is one, and its files are damaged.
+    """
+    if not (path / FILE).is_file():
+        raise InputError(
+            f"this is not a checkpoint: it has no {FILE}; 'edgeml finetune' makes one",
+            item=str(path),
+        )
+    try:
+        value = json.loads((path / FILE).read_bytes())
+        if value["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {value['schema_version']}, expected {SCHEMA_VERSION}")
+        with np.load(path / _SPLIT, allow_pickle=False) as archive:
+            split = {part: archive[part].astype(np.int64) for part in _PARTS}
+        checkpoint = Checkpoint(
+            task=value["task"],
+            model=value["model"],
+            labels=tuple(value["labels"]),
+            preprocessing=value["preprocessing"],
+            data=value["data"],
+            split=split,
+            training=value["training"],
+            provenance=value["provenance"],
+        )
+        # The starter weights would be overwritten at once: random ones cost no package and no file.
+        backbone = find_backbone(checkpoint.model)
+        model = build(backbone, num_classes=len(checkpoint.labels), weights="random", seed=0)
+        model.load_state_dict(load_file(path / _WEIGHTS))
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as exc:
+        if isinstance(exc, InputError):
+            raise
+        reason = f"the checkpoint is damaged ({type(exc).__name__}: {exc}); train it again"
+        raise DataError(source=str(path), reason=reason.replace("\n", " ")) from exc
+    model.eval()
+    return checkpoint, model

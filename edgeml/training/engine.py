@@ -1,0 +1,67 @@
+"""A torch module as an engine: the yardstick beside the variants, never what is deployed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from edgeml.core.signature import ModelSignature, Tensors
+from edgeml.errors import ClosedError
+from edgeml.training.loop import Normalisation
+
+
+class TorchEngine:
+    """An eager torch classifier over uint8 images, behind the bundle's signature.
+
+    Args:
+        model: Normalised float images to logits.
+        normalisation: The contract's scaling.
+        signature: The bundle's signature.
+        num_threads: Threads of torch, set for the whole process: torch has no other way.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalisation: Normalisation,
+        signature: ModelSignature,
+        *,
+        num_threads: int,
+    ) -> None:
+        torch.set_num_threads(num_threads)
+        self._model: nn.Module | None = model.eval()
+        self._normalisation = normalisation
+        self._signature = signature
+
+    @property
+    def signature(self) -> ModelSignature:
+        """Inputs and outputs."""
+        return self._signature
+
+    @property
+    def served_by(self) -> str:
+        """Engine, device and precision."""
+        return "torch/cpu/fp32"
+
+    def run(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
+        """Run a feed in inference mode.
+
+        Raises:
+            SignatureError: The feed does not fit.
+            ClosedError: The engine was closed.
+        """
+        model = self._model
+        if model is None:
+            raise ClosedError
+        self._signature.check_inputs(tensors)
+        with torch.inference_mode():
+            images = torch.from_numpy(tensors[self._signature.inputs[0].name])
+            probabilities = model(self._normalisation.apply(images)).softmax(dim=1)
+        return {self._signature.outputs[0].name: probabilities.numpy()}
+
+    def close(self) -> None:
+        """Release the module."""
+        self._model = None

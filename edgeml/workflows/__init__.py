@@ -1,0 +1,1 @@
+"""The public verbs: the one place where data, training, exporting, runtime and serving meet."""

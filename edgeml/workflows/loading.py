@@ -1,0 +1,116 @@
+"""Open a bundle on this machine: manifest, hash, host, engine, task."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from edgeml.core.bundle import Bundle
+from edgeml.core.manifest import Variant
+from edgeml.errors import BundleError, HostMismatchWarning, InputError
+from edgeml.runtime.engine import OnnxEngine, SessionSettings
+from edgeml.runtime.host import available_threads, detect_host
+from edgeml.tasks.classification import ClassLabels
+from edgeml.tasks.image import ImagePreprocessing, ImageTask
+from edgeml.tasks.predictor import TaskPredictor
+
+Verify = Literal["hash", "golden"]
+
+# Instruction sets on which 8-bit products are summed without saturating, hence give the same
+# numbers.
+_EXACT = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
+
+
+def load(
+    bundle: str | Path | Bundle,
+    *,
+    variant: str | None = None,
+    num_threads: int | None = None,
+    verify: Verify = "hash",
+) -> TaskPredictor:
+    """Load a bundle for prediction in this process.
+
+    Args:
+        bundle: The bundle's folder.
+        variant: Name of a variant; None takes the one that the export chose. If that one was tuned
+            for an instruction set that this machine lacks, fp32 is taken instead and a
+            :class:`~edgeml.errors.HostMismatchWarning` says so, as does ``served_by``.
+        num_threads: Threads of one call; None takes what affinity and cgroup quota allow.
+        verify: ``hash`` compares the hash of each file that is opened; ``golden`` also replays the
+            golden examples.
+
+    Returns:
+        A predictor; use it as a context manager or close it.
+
+    Raises:
+        BundleError: This is no readable bundle, or (as IntegrityError) a file is damaged.
+        InputError: An argument is wrong.
+
+    Example:
+        >>> import edgeml
+        >>> edgeml.load("no-such.bundle")
+        Traceback (most recent call last):
+        edgeml.errors.BundleError: no-such.bundle: this is not a bundle: ...
+    """
+    if verify not in ("hash", "golden"):
+        raise InputError(f"verify is {verify!r}; 'hash' or 'golden' was expected")
+    if num_threads is not None and num_threads < 1:
+        raise InputError(f"num_threads is {num_threads}; at least 1 was expected")
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
+    row = _for_this_host(opened, variant)
+    task = task_of(opened)
+    engine = open_engine(opened, row, num_threads=num_threads or available_threads())
+    predictor = TaskPredictor(task, engine)
+    if verify == "golden":
+        from edgeml.workflows.verifying import require_golden
+
+        try:
+            require_golden(opened, row, predictor, task)
+        except BundleError:
+            predictor.close()
+            raise
+    return predictor
+
+
+def open_engine(bundle: Bundle, variant: Variant, *, num_threads: int) -> OnnxEngine:
+    """Open one variant of a bundle after comparing its hash."""
+    manifest = bundle.manifest
+    return OnnxEngine(
+        bundle.checked_path(variant.file),
+        settings=SessionSettings(num_threads=num_threads),
+        signature=manifest.signature,
+        served_by=f"onnxruntime/cpu/{variant.name}/{manifest.version}",
+    )
+
+
+def task_of(bundle: Bundle) -> ImageTask:
+    """Return the task that a bundle's contract describes.
+
+    Raises:
+        BundleError: This version of edgeml does not run the bundle's task.
+    """
+    manifest = bundle.manifest
+    if manifest.task != "image-classification":
+        reason = f"its task is '{manifest.task}'; this edgeml runs image-classification; update it"
+        raise BundleError(path=str(bundle.path), reason=reason)
+    return ImageTask(
+        preprocessing=ImagePreprocessing.from_json(manifest.preprocessing),
+        labels=ClassLabels(names=manifest.labels),
+    )
+
+
+def _for_this_host(bundle: Bundle, name: str | None) -> Variant:
+    row = bundle.variant(name)
+    mine = detect_host().instruction_set
+    if row.tuned_for is None or row.tuned_for == mine or {row.tuned_for, mine} <= _EXACT:
+        return row
+    text = f"variant '{row.name}' was tuned for {row.tuned_for} and this machine has {mine}"
+    portable = bundle.manifest.variant("fp32")
+    if name is None and portable is not None:
+        text += "; fp32 is used instead; export on this machine to choose again"
+        row = portable
+    else:
+        text += "; its answers may differ here: run 'edgeml verify' before trusting it"
+    warnings.warn(text, HostMismatchWarning, stacklevel=3)
+    return row

@@ -1,0 +1,138 @@
+"""``edgeml.publish``, ``edgeml.connect`` and a Triton server around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgeml.core.bundle import Bundle
+from edgeml.errors import IntegrityError
+from edgeml.tasks.predictor import TaskPredictor
+
+if TYPE_CHECKING:
+    from edgeml.serving.publish import Published
+    from edgeml.serving.server import TritonServer
+
+Fallback = Literal["required", "allowed", "forbidden"]
+
+
+def publish(
+    bundle: str | Path | Bundle,
+    *,
+    repository: str | Path,
+    name: str | None = None,
+    fallback: Fallback = "allowed",
+    config_only: bool = False,
+    num_threads: int = 1,
+) -> Published:
+    """Put a bundle into a Triton model repository as the model's next version.
+
+    Args:
+        bundle: The bundle's folder.
+        repository: The repository; it is made if it is not there.
+        name: The model's name; None takes the bundle's.
+        fallback: ``required`` serves FP16 on a GPU or not at all, ``allowed`` serves on a GPU and
+            falls back to the chosen CPU variant, ``forbidden`` always uses the CPU.
+        config_only: Write the configuration and leave the artefacts out.
+        num_threads: Threads of one inference on a CPU.
+
+    Returns:
+        Model, version and path.
+
+    Raises:
+        BundleError: This is no readable bundle, or (as IntegrityError) a file is damaged.
+        InputError: A name is not one that Triton can serve.
+        MissingExtraError: The extra [triton] is not installed.
+    """
+    from edgeml.serving.publish import publish_bundle
+
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
+    return publish_bundle(
+        opened,
+        repository,
+        name=name,
+        policy=fallback,
+        config_only=config_only,
+        num_threads=num_threads,
+    )
+
+
+def connect(
+    url: str,
+    *,
+    model: str,
+    bundle: str | Path | Bundle | None = None,
+    timeout_s: float = 10.0,
+) -> TaskPredictor:
+    """Connect to a model on a Triton server: the same predictor as :func:`edgeml.load` gives.
+
+    Pre- and post-processing come from the contract that the server carries, so that server and
+    client cannot disagree.
+
+    Args:
+        url: ``grpc://host:port``.
+        model: The model's name on the server.
+        bundle: The bundle that was published: its golden examples are then replayed through the
+            server before the predictor is given out.
+        timeout_s: Time allowed for each call.
+
+    Raises:
+        InputError: The URL is not one of gRPC.
+        ServerUnreachableError: No server answers there.
+        ServerTimeoutError: It did not answer in time.
+        ModelNotReadyError: The server does not serve this model.
+        IntegrityError: The server's answers to the golden examples are not the bundle's.
+        MissingExtraError: The extra [triton] is not installed.
+    """
+    from edgeml.serving.client import TritonEngine
+    from edgeml.serving.contract import task_of
+    from edgeml.serving.golden import check_golden
+
+    engine = TritonEngine(url, model=model, timeout_s=timeout_s)
+    try:
+        if bundle is not None:
+            opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
+            check = check_golden(engine, opened)
+            if not check.ok:
+                reason = f"{check.name}: {check.detail}; publish the bundle again"
+                raise IntegrityError(path=str(opened.path), reason=reason)
+        return TaskPredictor(task_of(engine.contract), engine)
+    except BaseException:
+        engine.close()
+        raise
+
+
+def serve_triton(
+    repository: str | Path,
+    *,
+    models: list[str] | None = None,
+    http_port: int = 0,
+    grpc_port: int = 0,
+    metrics_port: int = 0,
+    timeout_s: float = 60.0,
+) -> TritonServer:
+    """Start a real Triton server on a repository, on loopback; a context manager that stops it.
+
+    Args:
+        repository: The model repository.
+        models: Models to load; None loads every one that is built, and names the others.
+        http_port: 0 picks a free port, as for the next two.
+        grpc_port: Port for gRPC.
+        metrics_port: Port for metrics.
+        timeout_s: Time allowed until every model has been tried.
+
+    Raises:
+        HostError: No Triton is installed, or a port is in use.
+        ServerError: The server ended, or did not become ready in time.
+        MissingExtraError: The extra [triton] is not installed.
+    """
+    from edgeml.serving.server import start_triton
+
+    return start_triton(
+        repository,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        models=models,
+        timeout_s=timeout_s,
+    )

@@ -1,0 +1,120 @@
+"""Verify a bundle: hashes, golden examples, and whether it was tuned for this machine."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeml.core.bundle import GOLDEN, Bundle, Check
+from edgeml.core.manifest import Variant
+from edgeml.core.predictor import Predictor
+from edgeml.errors import EdgemlError, HostMismatchWarning, IntegrityError
+from edgeml.runtime.host import detect_host
+from edgeml.tasks.image import INPUT, ImageTask
+from edgeml.workflows.loading import load, task_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What :func:`verify` found."""
+
+    ok: bool
+    checks: tuple[Check, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the checks as JSON values."""
+        rows = [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in self.checks]
+        return {"ok": self.ok, "checks": rows}
+
+
+def verify(bundle: str | Path) -> Verification:
+    """Check every file, replay the golden examples on every variant, and look at this machine.
+
+    Args:
+        bundle: The bundle's folder.
+
+    Returns:
+        One check a file, one for the preprocessing, one a variant, one for the host. A host that
+        differs from the one tuned for is told, and is no failure.
+
+    Raises:
+        BundleError: The folder is not a readable bundle at all.
+    """
+    opened = Bundle.read(bundle)
+    checks = opened.verify_files()
+    if all(check.ok for check in checks):
+        checks += _golden_checks(opened)
+    checks.append(_host_check(opened))
+    return Verification(ok=all(check.ok for check in checks), checks=tuple(checks))
+
+
+def require_golden(bundle: Bundle, variant: Variant, predictor: Predictor, task: ImageTask) -> None:
+    """Replay the golden examples on one variant.
+
+    Raises:
+        IntegrityError: Preprocessing or answers are not those of the export.
+    """
+    for check in (_preprocessing_check(bundle, task), _variant_check(bundle, variant, predictor)):
+        if not check.ok:
+            raise IntegrityError(path=str(bundle.path), reason=f"{check.name}: {check.detail}")
+
+
+def _golden_checks(bundle: Bundle) -> list[Check]:
+    if GOLDEN not in bundle.manifest.files:
+        return [Check(name="golden", ok=False, detail="the bundle has no golden examples")]
+    try:
+        checks = [_preprocessing_check(bundle, task_of(bundle))]
+    except EdgemlError as exc:
+        return [Check(name="golden preprocessing", ok=False, detail=str(exc))]
+    for variant in bundle.manifest.variants:
+        try:
+            with warnings.catch_warnings():
+                # Another instruction set is told once, by the host check.
+                warnings.simplefilter("ignore", HostMismatchWarning)
+                with load(bundle, variant=variant.name, num_threads=1) as predictor:
+                    checks.append(_variant_check(bundle, variant, predictor))
+        except EdgemlError as exc:
+            checks.append(Check(name=f"golden {variant.name}", ok=False, detail=str(exc)))
+    return checks
+
+
+def _preprocessing_check(bundle: Bundle, task: ImageTask) -> Check:
+    golden = bundle.golden()
+    name = "golden preprocessing"
+    stored = golden.tensors[INPUT]
+    for index, relative in enumerate(golden.inputs):
+        if not np.array_equal(task.prepare(bundle.open_file(relative)), stored[index]):
+            detail = (
+                f"{relative} becomes other pixels than at export; install the Pillow of the export"
+            )
+            return Check(name=name, ok=False, detail=detail)
+    return Check(name=name, ok=True, detail=f"{len(golden.inputs)} inputs equal to the bit")
+
+
+def _variant_check(bundle: Bundle, variant: Variant, predictor: Predictor) -> Check:
+    golden = bundle.golden()
+    name = f"golden {variant.name}"
+    if variant.name not in golden.outputs:
+        return Check(name=name, ok=False, detail="no golden outputs were stored for it")
+    outputs = predictor.run(golden.tensors)
+    expected = golden.outputs[variant.name]
+    worst = max(float(np.abs(outputs[key] - expected[key]).max()) for key in expected)
+    allowed = golden.tolerance[variant.name]
+    # Written so that NaN fails.
+    ok = worst <= allowed
+    return Check(
+        name=name, ok=ok, detail=f"largest difference {worst:.2g} of {allowed:.2g} allowed"
+    )
+
+
+def _host_check(bundle: Bundle) -> Check:
+    mine = detect_host().instruction_set
+    tuned = bundle.variant().tuned_for
+    if tuned in (None, mine):
+        return Check(name="host", ok=True, detail=f"this machine has {mine}, as expected")
+    detail = f"tuned for {tuned}, this machine has {mine}: export here to choose again"
+    return Check(name="host", ok=True, detail=detail)
