@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.trained import Trained
 
 # The machine is shared: a slow example is no finding, and no database is left behind.
 settings.register_profile(
@@ -33,3 +40,25 @@ def regenerate_golden(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20_240_229)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A fine-tuned checkpoint and its bundle; read-only. Takes some fifteen seconds, once."""
+    from tests.trained import train_and_export
+
+    return train_and_export(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of tiny graphs; read-only."""
+    from tests.small import make_small_bundle
+
+    return make_small_bundle(tmp_path_factory.mktemp("small") / "small.bundle").path
+
+
+@pytest.fixture
+def small_copy(small: Path, tmp_path: Path) -> Path:
+    """A copy of it, to spoil."""
+    return Path(shutil.copytree(small, tmp_path / "small.bundle"))

@@ -51,6 +51,10 @@ def _variant(name: str) -> st.SearchStrategy[Variant]:
     )
 
 
+def _spec(name: str, dtype: str, shape: tuple[int | str, ...]) -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     """Any manifest that is allowed to exist."""
@@ -60,13 +64,24 @@ def manifests(draw: st.DrawFn) -> Manifest:
     files.update({variant.file: variant.sha256 for variant in variants})
     chosen = st.sampled_from(variant_names)
     preprocessing: dict[str, Any] = draw(json_objects)
+    task = draw(st.sampled_from(TASKS))
+    signature = draw(signatures)
+    labels = tuple(draw(st.lists(names, max_size=4)))
+    if task == "image-classification":  # its tensors, labels and preprocessing must agree
+        height, width = draw(st.integers(1, 99)), draw(st.integers(1, 99))
+        classes = draw(st.just(len(labels)) | names)
+        preprocessing |= {"height": height, "width": width}
+        signature = ModelSignature(
+            inputs=(_spec("image", "uint8", ("batch", height, width, 3)),),
+            outputs=(_spec("probabilities", "float32", ("batch", classes)),),
+        )
     return Manifest(
         name=draw(names),
         version=draw(names),
-        task=draw(st.sampled_from(TASKS)),
-        signature=draw(signatures),
+        task=task,
+        signature=signature,
         preprocessing=preprocessing,
-        labels=tuple(draw(st.lists(names, max_size=4))),
+        labels=labels,
         variants=variants,
         chosen=draw(chosen),
         chosen_by_device=draw(st.dictionaries(names, chosen, max_size=2)),

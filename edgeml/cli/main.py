@@ -68,9 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    warnings.showwarning = _show_warning
     verb: Verb = arguments.verb
-    with progress_printer(silent=arguments.json) as progress:
+    with warnings.catch_warnings(), progress_printer(silent=arguments.json) as progress:
+        warnings.showwarning = _show_warning
+        # What matters in a picture becomes an error of ours; the rest is noise.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         outcome = verb.run(arguments, progress)
     if arguments.json:
         sys.stdout.write(json.dumps(outcome.result, allow_nan=False) + "\n")
@@ -124,7 +126,7 @@ def fail(error: EdgemlError, *, debug: bool = False) -> int:
 def _fail(text: str, *, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
     return code
 
 

@@ -18,6 +18,7 @@ from edgeml.core.progress import Progress as ProgressCallback
 from edgeml.core.progress import ProgressEvent, silent
 
 _LINE_EVERY_S = 10.0
+_LOG_WIDTH = 160
 
 
 def nothing() -> None:
@@ -67,7 +68,10 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # A log has no width of its own: eighty columns would fold every figure.
+    width = None if sys.stdout.isatty() else _LOG_WIDTH
+    # A path or a label may hold what rich reads as markup.
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def show_line(text: str) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from edgeml.cli.output import Outcome, Verb, show_table
 from edgeml.core.predictor import Prediction
 from edgeml.core.progress import Progress
-from edgeml.errors import EdgemlError
+from edgeml.errors import EdgemlError, InputError
+
+_MAX_STDIN_BYTES = 64 << 20  # above what an image may have, so that the refusal names its limit
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -23,22 +25,28 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     del progress
     import edgeml
 
-    items = [sys.stdin.buffer.read() if name == "-" else name for name in arguments.inputs]
+    items = [_stdin() if name == "-" else name for name in arguments.inputs]
     with edgeml.load(
         arguments.bundle, variant=arguments.variant, num_threads=arguments.threads
     ) as predictor:
         answers = predictor.predict_batch(items, on_error="return")
     rows = [_row(name, answer) for name, answer in zip(arguments.inputs, answers, strict=True)]
-    bad = [row for row in rows if row["error"] is not None]
-    error = None
+    bad = [answer for answer in answers if isinstance(answer, EdgemlError)]
+    error, code = None, 0
     if bad:
-        error = f"{len(bad)} of {len(rows)} inputs were refused, first: {bad[0]['error']}"
+        error = f"{len(bad)} of {len(rows)} inputs were refused, first: {bad[0]}"
+        code = 2 if any(isinstance(answer, InputError) for answer in bad) else 1
     return Outcome(
         result={"predictions": rows},
         show=lambda: _show(rows),
-        code=2 if bad else 0,
+        code=code,
         error=error,
     )
+
+
+def _stdin() -> bytes:
+    """Read what is piped in; past the limit the image task refuses it by name."""
+    return sys.stdin.buffer.read(_MAX_STDIN_BYTES)
 
 
 def _row(name: str, answer: Prediction | EdgemlError) -> dict[str, Any]:

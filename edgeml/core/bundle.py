@@ -215,6 +215,11 @@ class Bundle:
         return path
 
     def _compare(self, relative: str, path: Path) -> None:
+        size_bytes = path.stat().st_size
+        for row in self.manifest.variants:
+            if row.file == relative and row.size_bytes != size_bytes:
+                reason = f"'{relative}' has {size_bytes} bytes; the manifest says {row.size_bytes}"
+                raise _damaged(self.path, reason)
         expected, got = self.manifest.files[relative], sha256_of(path)
         if got != expected:
             reason = f"'{relative}' has the sha256 {got[:12]}…; the manifest says {expected[:12]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgeml.core.paired import Agreement, PairedAccuracy
@@ -37,6 +38,8 @@ class Gate:
                 raise ValueError(
                     f"{name} is a fraction below 1, got {value}; half a point is 0.005"
                 )
+        if not 0 <= self.max_mean_kl < math.inf:
+            raise ValueError(f"max_mean_kl is in nats, finite, from 0, got {self.max_mean_kl}")
 
     def judge_accuracy(self, paired: PairedAccuracy) -> tuple[bool, str]:
         """Return whether a labelled comparison passes, and why."""

@@ -87,6 +87,8 @@ class Manifest:
         for variant in self.variants:
             if self.files.get(variant.file) != variant.sha256:
                 raise ValueError(f"variant '{variant.name}' and files disagree about its hash")
+        if self.task == "image-classification":
+            self._check_image_contract()
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant of this name, or None."""
@@ -110,6 +112,22 @@ class Manifest:
             "data": self.data,
             "proven": self.proven,
         }
+
+    def _check_image_contract(self) -> None:
+        """Refuse labels and preprocessing that do not fit the tensors they belong to."""
+        shape, classes = self.signature.inputs[0].shape, self.signature.outputs[0].shape[-1]
+        if isinstance(classes, int) and classes != len(self.labels):
+            raise ValueError(
+                f"the output has {classes} classes and there are {len(self.labels)} labels"
+            )
+        sides = (self.preprocessing.get("height"), self.preprocessing.get("width"))
+        fits = len(shape) == 4 and all(
+            isinstance(axis, str) or axis == side
+            for axis, side in zip(shape[1:3], sides, strict=True)
+        )
+        if not fits:
+            got = self.signature.inputs[0].describe()
+            raise ValueError(f"preprocessing makes {sides[0]}x{sides[1]} pixels for an input {got}")
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:

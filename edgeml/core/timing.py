@@ -28,8 +28,8 @@ class TimingPlan:
         rounds: Rounds in which each competitor takes one turn.
         calls: Calls in one turn; the turn counts as their median.
         warmup: Calls of each competitor before the first round, not counted.
-        max_spread: Largest interquartile range of the paired ratio, relative to its median, that is
-            still called stable.
+        max_spread: What is still called stable, relative to the median of the paired ratio: the width
+            of its interval, and the difference between the two halves of the run.
         budget_s: Time after which no new round starts, once a third of the rounds is done.
         seed: Seed of the order and of the bootstrap.
     """
@@ -37,9 +37,19 @@ class TimingPlan:
     rounds: int = 60
     calls: int = 5
     warmup: int = 10
-    max_spread: float = 0.25
+    max_spread: float = 0.2
     budget_s: float = 60.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "calls"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        if self.warmup < 0 or self.seed < 0:
+            raise ValueError(f"warmup and seed are at least 0, got {self.warmup}, {self.seed}")
+        if not self.max_spread >= 0 or not self.budget_s >= 0:
+            text = f"{self.max_spread} and {self.budget_s}"
+            raise ValueError(f"max_spread and budget_s are at least 0, got {text}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +138,26 @@ def _interleave(
 
 def _summary(samples_ns: npt.NDArray[Any], ratios: npt.NDArray[Any], plan: TimingPlan) -> Latency:
     low, high = bootstrap_median(ratios, seed=plan.seed)
-    quarter, median, three_quarters = np.percentile(ratios, [25, 50, 75])
+    median = float(np.median(ratios))
     milliseconds = samples_ns.ravel() / 1e6
     return Latency(
         p50_ms=float(np.median(milliseconds)),
         p90_ms=float(np.percentile(milliseconds, 90)),
         p99_ms=float(np.percentile(milliseconds, 99)) if milliseconds.size >= 1000 else None,
-        speedup=float(median),
+        speedup=median,
         speedup_low=low,
         speedup_high=high,
-        stable=bool((three_quarters - quarter) / median <= plan.max_spread),
+        stable=max(high - low, _drift(ratios)) <= plan.max_spread * median,
         num_calls=int(milliseconds.size),
     )
+
+
+def _drift(ratios: npt.NDArray[Any]) -> float:
+    """Return how far the medians of the two halves of a run lie apart."""
+    if len(ratios) < 2:
+        return 0.0
+    first, second = np.array_split(ratios, 2)
+    return float(abs(np.median(first) - np.median(second)))
 
 
 def bootstrap_median(values: npt.NDArray[Any], *, seed: int) -> tuple[float, float]:

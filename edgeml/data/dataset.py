@@ -83,7 +83,8 @@ def make_split(dataset: ImageDataset, *, seed: int, validation_share: float = 1 
                 "needed, one each to train, to choose and to test; add pictures or remove the class"
             )
             raise DataError(source=dataset.name, reason=reason)
-        held = max(1, round(len(members) * validation_share))
+        most = len(members) - 1 if fixed is not None else (len(members) - 1) // 2
+        held = min(most, max(1, round(len(members) * validation_share)))
         parts["validation"].append(members[:held])
         parts["test"].append(members[held : 2 * held] if fixed is None else members[:0])
         parts["train"].append(members[2 * held :] if fixed is None else members[held:])

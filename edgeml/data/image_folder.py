@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,15 @@ def load_image_folder(folder: Path) -> ImageDataset:
     """List the pictures of a folder; nothing is decoded yet.
 
     Args:
-        folder: Its sub-folders are the classes, in alphabetical order; hidden ones are ignored.
+        folder: Its sub-folders are the classes, in alphabetical order; hidden files and folders are
+            ignored.
 
     Returns:
         The data set; its items are paths.
 
     Raises:
-        DataError: The folder is missing, has fewer than two classes, or a class without pictures.
+        DataError: The folder is missing, has fewer than two classes, a class without pictures, or
+            files that cannot be read; the message counts them and names the first.
     """
     if not folder.is_dir():
         reason = (
@@ -41,17 +44,29 @@ def load_image_folder(folder: Path) -> ImageDataset:
         raise DataError(source=str(folder), reason=reason)
     items: list[Path] = []
     targets: list[int] = []
+    unreadable: list[str] = []
     digest = hashlib.sha256()
     for index, path in enumerate(classes):
-        pictures = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        pictures = sorted(p for p in path.rglob("*") if _is_picture(p, folder))
         if not pictures:
             reason = f"the class '{path.name}' has no pictures; add some or remove its folder"
             raise DataError(source=str(folder), reason=reason)
         for picture in pictures:
-            digest.update(f"{picture.relative_to(folder).as_posix()}\0".encode())
-            digest.update(sha256_of(picture).encode())
+            digest.update(os.fsencode(picture.relative_to(folder).as_posix()) + b"\0")
+            try:
+                if not picture.is_file():  # a broken link; or a pipe, which would never end
+                    raise OSError(f"{picture} is not a regular file")
+                digest.update(sha256_of(picture).encode())
+            except OSError as exc:
+                unreadable.append(str(exc))
         items.extend(pictures)
         targets.extend([index] * len(pictures))
+    if unreadable:
+        reason = (
+            f"{len(unreadable)} of {len(items)} pictures cannot be read, first: {unreadable[0]}; "
+            "mend or remove them"
+        )
+        raise DataError(source=str(folder), reason=reason)
     return ImageDataset(
         name=folder.name,
         labels=tuple(path.name for path in classes),
@@ -60,3 +75,9 @@ def load_image_folder(folder: Path) -> ImageDataset:
         fingerprint=digest.hexdigest(),
         source={"kind": "folder", "path": folder.name},
     )
+
+
+def _is_picture(path: Path, folder: Path) -> bool:
+    """Tell by the name; what cannot be opened, such as a broken link, is reported, not left out."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()

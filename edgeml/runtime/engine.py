@@ -59,7 +59,7 @@ class OnnxEngine:
         settings = settings or SessionSettings()
         name = "the model" if isinstance(model, bytes) else str(model)
         self._session = _open(model, settings, name)
-        found = _signature_of(self._session)
+        found = _signature_of(self._session, name)
         if signature is not None and not _fits(found, signature):
             reason = (
                 f"the file takes and gives {_text(found)}; the manifest says {_text(signature)}; "
@@ -99,7 +99,7 @@ class OnnxEngine:
             raise ClosedError
         self._signature.check_inputs(tensors)
         try:
-            values = session.run(self._outputs, tensors)
+            values = session.run(self._outputs, dict(tensors))
         except Exception as exc:
             raise InferenceError(reason=_first_line(exc)) from exc
         return dict(zip(self._outputs, values, strict=True))
@@ -139,7 +139,7 @@ def _open(
     return session
 
 
-def _signature_of(session: onnxruntime.InferenceSession | None) -> ModelSignature:
+def _signature_of(session: onnxruntime.InferenceSession | None, name: str) -> ModelSignature:
     assert session is not None
 
     def specs(nodes: Any) -> tuple[TensorSpec, ...]:
@@ -161,7 +161,10 @@ def _signature_of(session: onnxruntime.InferenceSession | None) -> ModelSignatur
         )
     except KeyError as exc:
         reason = f"it has a tensor of the type {exc}, which edgeml does not serve"
-        raise BundleError(path="the model", reason=reason) from exc
+        raise BundleError(path=name, reason=reason) from exc
+    except ValueError as exc:
+        reason = f"edgeml does not serve such a model: {exc}"
+        raise BundleError(path=name, reason=reason) from exc
 
 
 def _fits(found: ModelSignature, declared: ModelSignature) -> bool:

@@ -38,11 +38,14 @@ class ImageLimits:
     Attributes:
         max_bytes: Size of the encoded file.
         max_pixels: Width times height, from the header.
+        max_side: Longer side, from the header: a row or a resampling filter costs memory of its
+            own, which pictures of extreme proportions would have by the million.
         max_frames: Frames; an animation or a multi-page file has more than one.
     """
 
     max_bytes: int = 32 << 20
     max_pixels: int = 50_000_000
+    max_side: int = 65_535
     max_frames: int = 1
 
 
@@ -189,6 +192,8 @@ def _check_pixels(width: int, height: int, name: str, limits: ImageLimits) -> No
         )
     if width * height > limits.max_pixels:
         raise _over("max_pixels", f"{width}x{height} pixels", limits.max_pixels, name)
+    if max(width, height) > limits.max_side:
+        raise _over("max_side", f"{width}x{height} pixels", limits.max_side, name)
 
 
 def _over(limit: str, got: str, allowed: int, name: str) -> InputError:

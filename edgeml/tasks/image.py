@@ -67,7 +67,7 @@ class ImagePreprocessing:
             item: Encoded bytes, a path, a PIL image, or a uint8 array ``(height, width[, 3])``.
 
         Returns:
-            uint8 ``(height, width, 3)``.
+            uint8 ``(height, width, 3)``, writable.
 
         Raises:
             InputError: It is not a picture, is damaged, or exceeds a limit.
@@ -85,7 +85,7 @@ class ImagePreprocessing:
         filter_ = Image.Resampling[self.resample.upper()]
         box = self._box(*picture.size)
         resized = picture.resize((self.width, self.height), filter_, box=box)
-        return np.asarray(resized, dtype=np.uint8)
+        return np.array(resized, dtype=np.uint8)  # a copy: Pillow's own memory is read-only
 
     def normalise(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Do in numpy what the graph does first: for calibration and for parity.

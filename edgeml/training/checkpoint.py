@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,10 @@ SCHEMA_VERSION = 1
 _WEIGHTS = "model.safetensors"
 _SPLIT = "split.npz"
 _PARTS = ("train", "validation", "test")
+_DAMAGE = (
+    *(AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(SafetensorError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +129,7 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
         backbone = find_backbone(checkpoint.model)
         model = build(backbone, num_classes=len(checkpoint.labels), weights="random", seed=0)
         model.load_state_dict(load_file(path / _WEIGHTS))
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as exc:
+    except _DAMAGE as exc:
         if isinstance(exc, InputError):
             raise
         reason = f"the checkpoint is damaged ({type(exc).__name__}: {exc}); train it again"

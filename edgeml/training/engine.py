@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
@@ -58,7 +59,8 @@ class TorchEngine:
             raise ClosedError
         self._signature.check_inputs(tensors)
         with torch.inference_mode():
-            images = torch.from_numpy(tensors[self._signature.inputs[0].name])
+            # A copy: torch takes neither read-only nor flipped arrays, and runs batches, not sets.
+            images = torch.from_numpy(np.array(tensors[self._signature.inputs[0].name]))
             probabilities = model(self._normalisation.apply(images)).softmax(dim=1)
         return {self._signature.outputs[0].name: probabilities.numpy()}
 

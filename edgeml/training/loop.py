@@ -109,8 +109,9 @@ def evaluate(
     with torch.inference_mode():
         for start in range(0, len(data.targets), _EVALUATION_BATCH):
             part = slice(start, start + _EVALUATION_BATCH)
-            logits = model(normalisation.apply(torch.from_numpy(data.images[part])))
-            targets = torch.from_numpy(data.targets[part])
+            # Copies: torch warns of arrays that it could not write to.
+            logits = model(normalisation.apply(torch.from_numpy(np.array(data.images[part]))))
+            targets = torch.from_numpy(np.array(data.targets[part]))
             loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
             right += int((logits.argmax(dim=1) == targets).sum())
     return loss / len(data.targets), right / len(data.targets)

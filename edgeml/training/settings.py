@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +20,10 @@ class Augmentation:
 
     flip: bool = True
     max_shift: float = 1 / 16
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_shift <= 1:
+            raise InputError(f"max_shift is {self.max_shift}; a share from 0 to 1 was expected")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +58,15 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "learning_rate"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; a positive number was expected")
+        for name in ("warmup_share", "label_smoothing", "norm_momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; 0 to 1 was expected")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"weight_decay is {self.weight_decay}; at least 0 was expected")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; at least 0 was expected")
         if self.num_threads is not None and self.num_threads < 1:
             raise InputError(f"num_threads is {self.num_threads}; at least 1 was expected")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from edgeml.tasks.image import INPUT, ImageTask
 
 _PARITY_SAMPLES = 64
 _INVARIANCE_SAMPLES = 24
+_TIMING_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +176,7 @@ def measure_candidates(
     one = {INPUT: selection.images[:1]}
     progress(ProgressEvent(stage="time", done=0, total=1, note="interleaved, one thread"))
     calls = {name: (lambda engine=engine: engine.run(one)) for name, engine in single.items()}
-    timings = compare_latency(calls, baseline=candidates[0].name, plan=measuring.plan)
+    timings = _steady(calls, baseline=candidates[0].name, plan=measuring.plan)
     for candidate in candidates:
         candidate.latency = timings[candidate.name]
         candidate.evidence["latency"] = {
@@ -186,6 +187,18 @@ def measure_candidates(
         }
         single[candidate.name].close()
     progress(ProgressEvent(stage="time", done=1, total=1))
+
+
+def _steady(
+    calls: Mapping[str, Callable[[], object]], *, baseline: str, plan: TimingPlan
+) -> dict[str, Latency]:
+    """Time in turns, again while a neighbour's load makes the ratios unstable, a few times."""
+    timings = compare_latency(calls, baseline=baseline, plan=plan)
+    for attempt in range(1, _TIMING_ATTEMPTS):
+        if all(row.stable for row in timings.values()):
+            break
+        timings = compare_latency(calls, baseline=baseline, plan=replace(plan, seed=attempt))
+    return timings
 
 
 def judge(candidate: Candidate, fp32: Candidate, selection: Samples, gate: Gate) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from edgeml.core.gate import Gate
 from edgeml.core.paired import compare_accuracy
 from edgeml.core.progress import Progress, ProgressEvent, silent
 from edgeml.core.timing import TimingPlan
-from edgeml.errors import ParityError
+from edgeml.errors import InputError, ParityError
 from edgeml.runtime.host import available_threads, detect_host
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import INPUT, OUTPUT, ImagePreprocessing, ImageTask
@@ -46,6 +46,12 @@ class ExportSettings:
     num_threads: int | None = None
     timing: TimingPlan = field(default_factory=TimingPlan)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_threads is not None and self.num_threads < 1:
+            raise InputError(f"num_threads is {self.num_threads}; at least 1 was expected")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; at least 0 was expected")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +118,7 @@ def export(
     from edgeml.workflows.bundling import Packing, pack
 
     packing = Packing(
-        name=name or place.name.removesuffix(".bundle"),
+        name=name or place.absolute().name.removesuffix(".bundle"),
         version=version,
         task=job.task,
         checkpoint=job.checkpoint,

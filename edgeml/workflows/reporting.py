@@ -108,14 +108,19 @@ def cell(row: Mapping[str, Any], column: Column) -> str:
 def render_html(report: Report) -> str:
     """Return the report as one HTML page without outside references."""
     title = escape(f"{report.recipe} ({report.preset})")
-    timed = [(f"{row['target']} {row['name']}", float(row["p50_ms"])) for row in report.rows]
+    timed = [
+        (f"{row.get('target', '-')} {row.get('name', '-')}", float(row["p50_ms"]))
+        for row in report.rows
+        if row.get("p50_ms") is not None
+    ]
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
         f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>",
         _pairs("Source", report.source),
         f"<h2>Variants and targets</h2>{_table(report)}",
-        f"<h2>Median latency, batch 1, ms</h2>{_bars(timed)}",
     ]
+    if timed:
+        parts.append(f"<h2>Median latency, batch 1, ms</h2>{_bars(timed)}")
     if report.curve:
         parts.append(f"<h2>Training loss</h2>{_curve(report.curve)}")
     parts.append(_pairs("Metrics", report.metrics))
@@ -149,7 +154,7 @@ def _pairs(title: str, values: Mapping[str, Any]) -> str:
 
 
 def _bars(rows: Sequence[tuple[str, float]]) -> str:
-    step, largest = 26, max(value for _, value in rows)
+    step, largest = 26, max(value for _, value in rows) or 1.0
     height = step * len(rows) + 10
     drawn = []
     for index, (name, value) in enumerate(rows):
@@ -164,8 +169,8 @@ def _bars(rows: Sequence[tuple[str, float]]) -> str:
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
-    last = max(x for x, _ in points)
-    top = max(y for _, y in points)
+    last = max(x for x, _ in points) or 1.0
+    top = max(y for _, y in points) or 1.0
     width, height = _WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN
     path = " ".join(
         f"{_MARGIN + width * x / last:.1f},{_HEIGHT - _MARGIN - height * y / top:.1f}"

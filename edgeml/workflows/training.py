@@ -138,9 +138,11 @@ def load_checkpoint(checkpoint: str | Path, *, num_threads: int | None = None) -
         num_threads: Threads of torch, for the whole process; None takes what this machine allows.
 
     Raises:
-        InputError: The folder is not a checkpoint.
+        InputError: The folder is not a checkpoint, or ``num_threads`` is below 1.
         DataError: Its files are damaged.
     """
+    if num_threads is not None and num_threads < 1:
+        raise InputError(f"num_threads is {num_threads}; at least 1 was expected")
     from edgeml.training.checkpoint import read_checkpoint
     from edgeml.training.engine import TorchEngine
     from edgeml.training.loop import Normalisation

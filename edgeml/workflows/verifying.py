@@ -85,7 +85,9 @@ def _golden_checks(bundle: Bundle) -> list[Check]:
 def _preprocessing_check(bundle: Bundle, task: ImageTask) -> Check:
     golden = bundle.golden()
     name = "golden preprocessing"
-    stored = golden.tensors[INPUT]
+    stored = golden.tensors.get(INPUT)
+    if stored is None or len(stored) < len(golden.inputs):
+        return Check(name=name, ok=False, detail="the golden tensors do not cover its inputs")
     for index, relative in enumerate(golden.inputs):
         if not np.array_equal(task.prepare(bundle.open_file(relative)), stored[index]):
             detail = (
@@ -98,13 +100,18 @@ def _preprocessing_check(bundle: Bundle, task: ImageTask) -> Check:
 def _variant_check(bundle: Bundle, variant: Variant, predictor: Predictor) -> Check:
     golden = bundle.golden()
     name = f"golden {variant.name}"
-    if variant.name not in golden.outputs:
+    expected = golden.outputs.get(variant.name, {})
+    allowed = golden.tolerance.get(variant.name)
+    if not expected or allowed is None:
         return Check(name=name, ok=False, detail="no golden outputs were stored for it")
     outputs = predictor.run(golden.tensors)
-    expected = golden.outputs[variant.name]
-    worst = max(float(np.abs(outputs[key] - expected[key]).max()) for key in expected)
-    allowed = golden.tolerance[variant.name]
-    # Written so that NaN fails.
+    for key, array in expected.items():
+        if key not in outputs or outputs[key].shape != array.shape:
+            detail = f"the golden output '{key}' {array.shape} is not among the model's answers"
+            return Check(name=name, ok=False, detail=detail)
+    differences = [np.abs(outputs[key] - array).max() for key, array in expected.items()]
+    # Written so that NaN fails, whichever output holds it.
+    worst = float(np.max(differences))
     ok = worst <= allowed
     return Check(
         name=name, ok=ok, detail=f"largest difference {worst:.2g} of {allowed:.2g} allowed"

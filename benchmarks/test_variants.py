@@ -1,0 +1,73 @@
+"""torch, fp32 and INT8 side by side: one thread each, batch 1, in turns; paired ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import edgeml
+from benchmarks.conftest import Deployed
+from edgeml.core.timing import TimingPlan
+
+_PLAN = TimingPlan(rounds=60, calls=5, budget_s=60.0)
+_SIZES = (64, 96, 224)
+_TARGETS = ("torch fp32", "edge fp32", "edge fp16", "edge int8")
+
+
+@pytest.fixture(scope="module")
+def compared(deploy: Callable[[int], Deployed]) -> Callable[[int], dict[str, edgeml.Comparison]]:
+    """Compare every target at one size, once a module for each size."""
+    found: dict[int, dict[str, edgeml.Comparison]] = {}
+
+    def at(size: int) -> dict[str, edgeml.Comparison]:
+        if size not in found:
+            deployed = deploy(size)
+            tensors, labels = edgeml.load_split(deployed.checkpoint, part="train", limit=16)
+            predictors = _open(deployed)
+            rows = edgeml.compare(
+                predictors, tensors, baseline="edge fp32", labels=labels, plan=_PLAN
+            )
+            for predictor in predictors.values():
+                predictor.close()
+            found[size] = {row.target: row for row in rows}
+        return found[size]
+
+    return at
+
+
+@pytest.mark.parametrize("target", _TARGETS)
+@pytest.mark.parametrize("size", _SIZES)
+def test_one_picture(
+    benchmark,
+    compared: Callable[[int], dict[str, edgeml.Comparison]],
+    deploy: Callable[[int], Deployed],
+    size: int,
+    target: str,
+) -> None:
+    """Time one picture through ``predict_tensors``."""
+    rows = compared(size)
+    predictors = _open(deploy(size))
+    tensors, _ = edgeml.load_split(deploy(size).checkpoint, part="train", limit=1)
+    reference = predictors["edge fp32"].run(tensors)["probabilities"]
+
+    benchmark.group = f"{size} px, batch 1, one thread"
+    benchmark.extra_info.update(rows[target].to_json())
+    benchmark.extra_info["input_size"] = size
+    answer = benchmark.pedantic(
+        predictors[target].run, args=(tensors,), rounds=50, iterations=1, warmup_rounds=5
+    )
+
+    assert np.abs(answer["probabilities"] - reference).max() < 0.2
+    for predictor in predictors.values():
+        predictor.close()
+
+
+def _open(deployed: Deployed) -> dict[str, edgeml.Predictor]:
+    predictors: dict[str, edgeml.Predictor] = {
+        "torch fp32": edgeml.load_checkpoint(deployed.checkpoint, num_threads=1)
+    }
+    for name in ("fp32", "fp16", "int8"):
+        predictors[f"edge {name}"] = edgeml.load(deployed.bundle, variant=name, num_threads=1)
+    return predictors

@@ -1,0 +1,281 @@
+"""An engine on the other side of gRPC: the same protocol, checks and errors as in-process.
+
+Requests are built from the protocol's messages directly, raw bytes and nothing else, because a
+small image costs less to answer than the usual client costs to describe it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from edgeml.core.dtypes import BY_NUMPY
+from edgeml.core.signature import ModelSignature, Tensors, TensorSpec
+from edgeml.errors import ClosedError, InputError, ModelNotReadyError, ServerError
+from edgeml.serving.config import ServedModel, describe, json_of
+from edgeml.serving.contract import Contract, decode_contract, signature_of, variant_of
+from edgeml.serving.faults import translate
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that comes back is found within a second, not after the two minutes of the default.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Two engines for one address do not share a connection, nor its failures.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a server serves under one version of a model."""
+
+    version: str
+    model: ServedModel
+    contract: Contract
+    signature: ModelSignature
+    served_by: str
+
+
+class TritonEngine:
+    """Runs tensors on a Triton server. Safe to call from several threads.
+
+    Args:
+        url: ``grpc://host:port``.
+        model: Name of the model on the server.
+        timeout_s: Time allowed for each call, this one included.
+        version: Version to ask for; empty means the one that the server prefers.
+
+    Raises:
+        InputError: The URL is not one of gRPC.
+        ServerUnreachableError: No server answers there.
+        ServerTimeoutError: It did not answer in time.
+        ModelNotReadyError: The server does not serve this model.
+        ServerError: The server's model was not published by edgeml, or contradicts its contract.
+    """
+
+    def __init__(self, url: str, *, model: str, timeout_s: float = 10.0, version: str = "") -> None:
+        if timeout_s <= 0:
+            raise InputError(f"timeout_s is {timeout_s:g}; a positive time was expected")
+        self._url = url
+        self._model = model
+        self._timeout_s = timeout_s
+        self._asked_version = version
+        self._closed = False
+        self._lock = threading.Lock()
+        self._channel = grpc.insecure_channel(_address_of(url), options=_CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        try:
+            self._served = self._read_served()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def signature(self) -> ModelSignature:
+        """Inputs and outputs, as the contract says."""
+        return self._served.signature
+
+    @property
+    def served_by(self) -> str:
+        """``triton``, device, variant and the repository's version: ``triton/cpu/int8/3``."""
+        return self._served.served_by
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that the server carries: labels, preprocessing, hashes."""
+        return self._served.contract
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant that answers."""
+        return variant_of(self._served.contract, self._served.model.artefact)
+
+    def run(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
+        """Return every output for a feed, batch first.
+
+        A batch above the server's limit goes in several requests.
+
+        Args:
+            tensors: Input name to array, as the signature says.
+
+        Raises:
+            SignatureError: The feed does not fit the signature; nothing was sent.
+            ServerUnreachableError: The server is gone.
+            ServerTimeoutError: It did not answer in time.
+            ModelNotReadyError: It no longer serves the model.
+            ServerError: It answered with an error.
+            ClosedError: This engine was closed.
+        """
+        if self._closed:
+            raise ClosedError
+        batch = self._served.signature.check_inputs(tensors)
+        limit = self._served.model.max_batch_size
+        if batch <= limit:
+            return self._infer(tensors)
+        parts = [
+            self._infer({name: array[start : start + limit] for name, array in tensors.items()})
+            for start in range(0, batch, limit)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def close(self) -> None:
+        """Close the connection; calls under way fail, later ones raise ClosedError."""
+        self._closed = True
+        self._channel.close()
+
+    def _infer(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
+        served = self._served
+        request = service_pb2.ModelInferRequest(
+            model_name=self._model, model_version=self._asked_version
+        )
+        for spec in served.signature.inputs:
+            array = tensors[spec.name]
+            shape = array.shape if len(spec.shape) > 1 else (len(array), 1)
+            request.inputs.add(name=spec.name, datatype=BY_NUMPY[spec.dtype].wire, shape=shape)
+            request.raw_input_contents.append(array.tobytes())
+        response = self._call(self._stub.ModelInfer, request)
+        if response.model_version != served.version:
+            self._follow(response.model_version)
+        return self._outputs(response, served.signature)
+
+    def _outputs(self, response: Any, signature: ModelSignature) -> dict[str, npt.NDArray[Any]]:
+        rows = zip(response.outputs, response.raw_output_contents, strict=False)
+        found = {row.name: (row, content) for row, content in rows}
+        outputs = {}
+        for spec in signature.outputs:
+            row, content = found.get(spec.name, (None, b""))
+            if row is None or row.datatype != BY_NUMPY[spec.dtype].wire:
+                raise self._wrong_answer(f"no output '{spec.name}' of the type {spec.dtype}")
+            shape = tuple(row.shape) if len(spec.shape) > 1 else (row.shape[0],)
+            try:
+                # A copy of its own, so that the caller may write into it.
+                outputs[spec.name] = np.frombuffer(content, spec.dtype).reshape(shape).copy()
+            except ValueError as exc:
+                got = f"{len(content)} bytes for '{spec.name}', whose shape is {shape}"
+                raise self._wrong_answer(got) from exc
+        return outputs
+
+    def _wrong_answer(self, got: str) -> ServerError:
+        return ServerError(
+            f"the server answered with {got}; the outputs of the contract were expected; check its "
+            "log and its NumPy, then publish again",
+            url=self._url,
+        )
+
+    def _follow(self, version: str) -> None:
+        """Read the contract again after the server moved to another version."""
+        with self._lock:
+            if self._served.version == version:
+                return
+            before, after = self._served, self._read_served()
+            same = before.signature == after.signature
+            if not same or before.contract["labels"] != after.contract["labels"]:
+                raise ServerError(
+                    f"the model '{self._model}' is now version {after.version}, with another "
+                    "signature or other labels; those at connection were expected; connect again",
+                    url=self._url,
+                )
+            self._served = after
+
+    def _read_served(self) -> Served:
+        name, version = self._model, self._asked_version
+        ready = self._call(
+            self._stub.ModelReady, service_pb2.ModelReadyRequest(name=name, version=version)
+        )
+        if not ready.ready:
+            raise ModelNotReadyError(
+                f"the server does not serve the model '{name}'{_of(version)}; a loaded one was "
+                "expected; see 'edgeml triton status' for the reason",
+                url=self._url,
+                model=name,
+            )
+        request = service_pb2.ModelMetadataRequest(name=name, version=version)
+        metadata = self._call(self._stub.ModelMetadata, request)
+        answer = self._call(
+            self._stub.ModelConfig, service_pb2.ModelConfigRequest(name=name, version=version)
+        )
+        try:
+            model = describe(json_of(answer.config))
+            if model.contract_text is None:
+                raise InputError("it carries no edgeml contract")
+            contract = decode_contract(model.contract_text)
+            _check_declared(model, signature_of(contract))
+        except InputError as exc:
+            raise ServerError(
+                f"the model '{name}' cannot be used: {exc}; one that 'edgeml publish' wrote was "
+                "expected",
+                url=self._url,
+            ) from exc
+        latest = version or max(metadata.versions, key=int, default="")
+        variant = variant_of(contract, model.artefact)
+        return Served(
+            version=latest,
+            model=model,
+            contract=contract,
+            signature=signature_of(contract),
+            served_by=f"triton/{model.device}/{variant}/{latest}",
+        )
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout_s)
+        except grpc.RpcError as exc:
+            if self._closed:
+                raise ClosedError from exc
+            raise translate(
+                exc, url=self._url, model=self._model, timeout_s=self._timeout_s
+            ) from exc
+        except ValueError as exc:  # what grpc raises when the channel was closed before the call
+            if self._closed:
+                raise ClosedError from exc
+            raise
+
+
+def _address_of(url: str) -> str:
+    scheme, separator, address = url.partition("://")
+    host, _, port = address.rpartition(":")
+    if scheme in ("http", "https"):
+        raise InputError(
+            f"the URL is '{url}'; this client speaks gRPC; use grpc://host:port (Triton's default "
+            "port is 8001)"
+        )
+    if scheme != "grpc" or not separator or not host or not port.isdecimal():
+        raise InputError(f"the URL is '{url}'; grpc://host:port was expected")
+    return address
+
+
+def _check_declared(model: ServedModel, signature: ModelSignature) -> None:
+    """Refuse a server whose declared tensors are not those of its contract."""
+    if model.max_batch_size < 1:
+        raise InputError("its max_batch_size is 0; at least 1 was expected")
+    pairs = (
+        *zip(model.signature.inputs, signature.inputs, strict=False),
+        *zip(model.signature.outputs, signature.outputs, strict=False),
+    )
+    wanted = len(signature.inputs) + len(signature.outputs)
+    if len(pairs) != wanted or not all(_agree(*pair) for pair in pairs):
+        got = "; ".join(f"{one.name} {one.describe()}" for one, _ in pairs)
+        expected = "; ".join(f"{other.name} {other.describe()}" for _, other in pairs)
+        raise InputError(f"it declares {got} and its contract says {expected}")
+
+
+def _agree(declared: TensorSpec, wanted: TensorSpec) -> bool:
+    def free(spec: TensorSpec) -> list[int | None]:
+        return [axis if isinstance(axis, int) else None for axis in spec.shape]
+
+    same_name = declared.name == wanted.name and declared.dtype == wanted.dtype
+    return same_name and free(declared) == free(wanted)
+
+
+def _of(version: str) -> str:
+    return f" in version {version}" if version else ""

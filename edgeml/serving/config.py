@@ -1,0 +1,271 @@
+"""``config.pbtxt``: built as a typed message and printed by protobuf, never pasted from strings.
+
+The policies are DESIGN's "one repository for GPU and CPU". Only files that some configuration names
+are published; both sides are declared in full, so a server has nothing to complete by opening a
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2
+
+from edgeml.core.dtypes import BY_NUMPY, DTYPES
+from edgeml.core.signature import ModelSignature, TensorSpec
+from edgeml.errors import InputError
+from edgeml.serving.contract import PARAMETER, Contract, encode_contract, signature_of
+
+Policy = Literal["required", "allowed", "forbidden"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+DEFAULT_CONFIG = "config.pbtxt"
+CPU_CONFIG = "configs/cpu.pbtxt"
+CPU_CONFIG_NAME = "cpu"
+LABELS = "labels.txt"
+MAX_BATCH_SIZE = 32
+
+# Triton compares these as text; a capability that is missing here gets the default file, which is
+# fp32.
+COMPUTE_CAPABILITIES = (
+    *("7.0", "7.2", "7.5", "8.0", "8.6", "8.7", "8.8", "8.9", "9.0"),
+    *("10.0", "10.1", "10.3", "11.0", "12.0", "12.1"),
+)
+
+_HEADER = "# Written by 'edgeml publish': do not edit; change its options and publish again.\n"
+_BY_TRITON = {row.triton: row for row in DTYPES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What a configuration says of a model, read from a file or from a server.
+
+    Attributes:
+        name: The model's name.
+        kind: ``KIND_CPU``, ``KIND_GPU``, ``KIND_AUTO`` or empty where it is left to the server.
+        default_file: File that is served unless the GPU has one of its own.
+        gpu_files: Compute capability to file.
+        max_batch_size: Largest batch of one request; 0 means that the model does not batch.
+        signature: Inputs and outputs as declared; free axes are called after their position.
+        versions: Versions that the policy names; empty means the latest.
+        contract_text: The parameter ``edgeml_contract``, or None.
+    """
+
+    name: str
+    kind: str
+    default_file: str
+    gpu_files: Mapping[str, str]
+    max_batch_size: int
+    signature: ModelSignature
+    versions: tuple[int, ...]
+    contract_text: str | None
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``gpu`` once a server resolved the kind, otherwise ``auto``."""
+        return {"KIND_CPU": "cpu", "KIND_GPU": "gpu"}.get(self.kind, "auto")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every artefact that this configuration may open, each once."""
+        return tuple(dict.fromkeys((self.default_file, *self.gpu_files.values())))
+
+    @property
+    def artefact(self) -> str:
+        """The file that the resolved device opens."""
+        mapped = set(self.gpu_files.values())
+        if self.device == "gpu" and len(mapped) == 1:
+            return mapped.pop()
+        return self.default_file
+
+
+def build_configs(
+    contract: Contract, *, name: str, policy: Policy, version: int, num_threads: int
+) -> dict[str, str]:
+    """Build the configurations of one model.
+
+    Args:
+        contract: The contract of its bundle.
+        name: Name of the model in the repository.
+        policy: ``required``, ``allowed`` or ``forbidden``: whether a CPU may stand in for a GPU, or
+            must.
+        version: The version to serve; naming it is what makes a new version appear all at once.
+        num_threads: Threads of one inference on a CPU.
+
+    Returns:
+        Path below the model's folder to text; ``config.pbtxt`` always, ``configs/cpu.pbtxt`` for
+        ``allowed``.
+
+    Raises:
+        InputError: The policy is unknown or needs a variant that the bundle lacks, or the signature
+            has a batch axis that is fixed.
+    """
+    if policy not in POLICIES:
+        raise InputError(
+            f"the fallback policy is {policy!r}; one of {', '.join(POLICIES)} was expected"
+        )
+    if num_threads < 1:
+        raise InputError(f"num_threads is {num_threads}; at least 1 was expected")
+    base = _common(contract, name=name, version=version, num_threads=num_threads)
+    cpu = contract["cpu"]
+    if policy == "forbidden":
+        return {DEFAULT_CONFIG: _text(base, _placement(contract, "KIND_CPU", cpu))}
+    if policy == "required":
+        return {DEFAULT_CONFIG: _text(base, _placement(contract, "KIND_GPU", "fp16"))}
+    anywhere = _placement(contract, "KIND_AUTO", "fp32")
+    if "fp16" in contract["variants"]:
+        file = contract["variants"]["fp16"]["file"]
+        anywhere["cc_model_filenames"] = dict.fromkeys(COMPUTE_CAPABILITIES, file)
+    return {
+        DEFAULT_CONFIG: _text(base, anywhere),
+        CPU_CONFIG: _text(base, _placement(contract, "KIND_CPU", cpu)),
+    }
+
+
+def parse_config(text: str, *, item: str = DEFAULT_CONFIG) -> dict[str, Any]:
+    """Read the text of a configuration.
+
+    Args:
+        text: Protobuf text.
+        item: What is being read, for messages.
+
+    Returns:
+        Its values under the names of the file; a server's JSON has the same form.
+
+    Raises:
+        InputError: It is not a configuration.
+    """
+    try:
+        message = text_format.Parse(text, model_config_pb2.ModelConfig())
+    except (text_format.ParseError, UnicodeDecodeError) as exc:
+        raise InputError(
+            f"this is not a model configuration ({exc}); protobuf text of ModelConfig was "
+            "expected; publish the bundle again",
+            item=item,
+        ) from exc
+    return json_of(message)
+
+
+def json_of(message: Any) -> dict[str, Any]:
+    """Return a ``ModelConfig`` message as values under the names of ``config.pbtxt``."""
+    values: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return values
+
+
+def read_config(path: Path) -> ServedModel:
+    """Read a configuration file.
+
+    Raises:
+        InputError: It cannot be read or is not a configuration that edgeml can use.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InputError(f"the configuration cannot be read ({exc})", item=str(path)) from exc
+    return describe(parse_config(text, item=str(path)))
+
+
+def describe(values: Mapping[str, Any]) -> ServedModel:
+    """Describe a configuration.
+
+    Args:
+        values: What :func:`parse_config` returned or a server sent.
+
+    Raises:
+        InputError: Inputs or outputs are missing or have no numpy dtype.
+    """
+    batch = int(values.get("max_batch_size", 0))
+    groups = values.get("instance_group") or [{}]
+    parameter = values.get("parameters", {}).get(PARAMETER, {}).get("string_value")
+    specific = values.get("version_policy", {}).get("specific", {}).get("versions", [])
+    name = str(values.get("name", ""))
+    try:
+        signature = ModelSignature(
+            inputs=tuple(_spec(row, batched=batch > 0) for row in values.get("input", [])),
+            outputs=tuple(_spec(row, batched=batch > 0) for row in values.get("output", [])),
+        )
+    except (KeyError, ValueError) as exc:
+        raise InputError(
+            f"the model declares inputs or outputs that edgeml cannot use ({exc}); names, numeric "
+            "types and dims of both were expected; publish the bundle again",
+            item=name or None,
+        ) from exc
+    return ServedModel(
+        name=name,
+        kind=str(groups[0].get("kind", "")),
+        default_file=str(values.get("default_model_filename") or "model.onnx"),
+        gpu_files=dict(values.get("cc_model_filenames", {})),
+        max_batch_size=batch,
+        signature=signature,
+        versions=tuple(int(version) for version in specific),
+        contract_text=parameter or None,
+    )
+
+
+def _common(contract: Contract, *, name: str, version: int, num_threads: int) -> dict[str, Any]:
+    signature = signature_of(contract)
+    outputs = [_tensor(spec) for spec in signature.outputs]
+    if contract["labels"]:
+        outputs[0]["label_filename"] = LABELS
+    parameters = {
+        "intra_op_thread_count": str(num_threads),
+        "inter_op_thread_count": "1",
+        PARAMETER: encode_contract(contract),
+    }
+    return {
+        "name": name,
+        "backend": "onnxruntime",
+        "max_batch_size": MAX_BATCH_SIZE,
+        "version_policy": {"specific": {"versions": [version]}},
+        "input": [_tensor(spec) for spec in signature.inputs],
+        "output": outputs,
+        # No delay: a request that comes alone is answered alone, at once. And no queue policy: with
+        # one, Triton 2.51 loses a wake-up now and then, and a lone request waits for half a second.
+        "dynamic_batching": {},
+        "parameters": {key: {"string_value": value} for key, value in parameters.items()},
+    }
+
+
+def _placement(contract: Contract, kind: str, variant: str) -> dict[str, Any]:
+    row = contract["variants"].get(variant)
+    if row is None:
+        raise InputError(
+            f"the bundle '{contract['bundle']}' has no variant '{variant}'; this policy needs it; "
+            "export it, or publish with another --fallback"
+        )
+    return {
+        "default_model_filename": row["file"],
+        # One instance is said out loud: for this backend Triton would start two on a CPU.
+        "instance_group": [{"kind": kind, "count": 1}],
+    }
+
+
+def _text(base: Mapping[str, Any], placement: Mapping[str, Any]) -> str:
+    message = json_format.ParseDict({**base, **placement}, model_config_pb2.ModelConfig())
+    return _HEADER + str(text_format.MessageToString(message, as_utf8=True))
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    if not spec.shape or isinstance(spec.shape[0], int):
+        raise InputError(
+            f"the tensor '{spec.name}' is {spec.describe()}; a server that joins requests needs a "
+            "free first axis; export with a dynamic batch"
+        )
+    dims = [-1 if isinstance(axis, str) else axis for axis in spec.shape[1:]]
+    row: dict[str, Any] = {"name": spec.name, "data_type": BY_NUMPY[spec.dtype].triton}
+    # A scalar a sample has no dims of its own, which Triton writes as one dim reshaped away.
+    return row | ({"dims": dims} if dims else {"dims": [1], "reshape": {}})
+
+
+def _spec(row: Mapping[str, Any], *, batched: bool) -> TensorSpec:
+    scalar = "reshape" in row and not row["reshape"].get("shape")
+    dims = [] if scalar else [int(axis) for axis in row["dims"]]
+    axes: list[int | str] = [f"axis_{i}" if axis < 0 else axis for i, axis in enumerate(dims, 1)]
+    dtype = _BY_TRITON[row["data_type"]].numpy
+    return TensorSpec(
+        name=row["name"], dtype=dtype, shape=("batch", *axes) if batched else tuple(axes)
+    )

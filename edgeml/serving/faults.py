@@ -1,0 +1,53 @@
+"""What gRPC and Triton report, as edgeml's own errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from edgeml.errors import (
+    ModelNotReadyError,
+    ServerError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+)
+
+# Triton uses one status for "I am not there", "I do not serve this" and "I have too much to do".
+_OVERLOADED = ("exceeds maximum queue size", "request timeout expired")
+_NOT_SERVED = ("unknown model", "is not ready", "no available versions", "not healthy")
+
+
+def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerError:
+    """Return the error of edgeml that says what a gRPC error means.
+
+    Args:
+        error: A ``grpc.RpcError``.
+        url: The server.
+        model: The model that was asked for.
+        timeout_s: The time that was allowed.
+    """
+    code = error.code()
+    details = " ".join(str(error.details() or "").split())
+    words = details.lower()
+    if any(phrase in words for phrase in _OVERLOADED):
+        return ServerError(
+            f"the server has too much to do ({details}); send fewer requests at once, or later",
+            url=url,
+        )
+    if code is grpc.StatusCode.NOT_FOUND or any(phrase in words for phrase in _NOT_SERVED):
+        return ModelNotReadyError(
+            f"the server does not serve the model '{model}' ({details}); a loaded one was "
+            "expected; see 'edgeml triton status'",
+            url=url,
+            model=model,
+        )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ServerTimeoutError(url=url, timeout_s=timeout_s)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return ServerUnreachableError(
+            f"no server answers ({details}); a running one was expected; start it: "
+            "edgeml triton serve",
+            url=url,
+        )
+    return ServerError(f"the server answered {code.name}: {details}", url=url)

@@ -1,0 +1,88 @@
+"""End a process and wait for what it started, by process id and start time, never by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessMark:
+    """A process that cannot be mistaken for a later one with the same id."""
+
+    pid: int
+    started: str
+
+
+def processes_naming(token: str) -> list[ProcessMark]:
+    """Return the running processes whose command line holds a token that nobody else can have.
+
+    Args:
+        token: A random text that was given to them when they were started.
+    """
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal() and token in _command_line(path):
+            pid = int(path.name)
+            if fields := _stat(pid):
+                found.append(ProcessMark(pid=pid, started=fields[19]))
+    return found
+
+
+def end_process(process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
+    """Ask a child to end, and kill it if it has not after a while.
+
+    Args:
+        process: The child.
+        timeout_s: Time that it is given.
+    """
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)  # a stopped process hears nothing until it goes on
+    try:
+        process.wait(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_until_gone(marks: list[ProcessMark], *, timeout_s: float) -> None:
+    """Wait until these processes have ended, and kill those that have not after a while.
+
+    Args:
+        marks: Processes, as :func:`processes_naming` found them.
+        timeout_s: Time that they are given.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (left := [mark for mark in marks if _is_running(mark)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for mark in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(mark.pid, signal.SIGKILL)
+
+
+def _is_running(mark: ProcessMark) -> bool:
+    fields = _stat(mark.pid)
+    return bool(fields) and fields[19] == mark.started and fields[0] != "Z"
+
+
+def _command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on: state 0, parent 1, start time 19."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()

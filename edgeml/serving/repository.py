@@ -1,0 +1,110 @@
+"""Which models of a repository can be served here, and why the others cannot."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeml.errors import InputError
+from edgeml.serving.config import CPU_CONFIG, DEFAULT_CONFIG, ServedModel, read_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedModel:
+    """A model that is not loaded, and the reason."""
+
+    name: str
+    reason: str
+
+
+def select_models(
+    root: Path, *, use_cpu_config: bool, wanted: Sequence[str] | None = None
+) -> tuple[list[str], list[SkippedModel]]:
+    """Split a repository into the models that are built and those that are not.
+
+    Args:
+        root: The repository.
+        use_cpu_config: Whether ``configs/cpu.pbtxt`` is read where a model has one.
+        wanted: Names to load; otherwise all.
+
+    Returns:
+        Names to load, and the others with reasons, both sorted.
+
+    Raises:
+        InputError: ``root`` is not a folder, or a wanted model is not there or not built.
+    """
+    if not root.is_dir():
+        raise InputError(
+            "this is not a folder; a model repository was expected; publish a bundle into it first",
+            item=str(root),
+        )
+    built, skipped = [], []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if folder.name.startswith("."):
+            continue
+        reason = why_not(folder, use_cpu_config=use_cpu_config)
+        if wanted is not None and folder.name not in wanted:
+            reason = reason or "it was not asked for"
+            skipped.append(SkippedModel(name=folder.name, reason=reason))
+        elif reason:
+            skipped.append(SkippedModel(name=folder.name, reason=reason))
+        else:
+            built.append(folder.name)
+    for name in wanted or ():
+        if name not in built:
+            why = next(
+                (row.reason for row in skipped if row.name == name), "there is no such model"
+            )
+            raise InputError(f"the model cannot be loaded: {why}", item=name)
+    return built, skipped
+
+
+def why_not(folder: Path, *, use_cpu_config: bool) -> str:
+    """Return why a model cannot be loaded here, or an empty text.
+
+    Args:
+        folder: The model's folder.
+        use_cpu_config: Whether ``configs/cpu.pbtxt`` is read where there is one.
+    """
+    path = folder / CPU_CONFIG
+    if not (use_cpu_config and path.is_file()):
+        path = folder / DEFAULT_CONFIG
+    if not path.is_file():
+        return f"it has no {DEFAULT_CONFIG}; publish a bundle"
+    try:
+        model = read_config(path)
+    except InputError as exc:
+        return str(exc)
+    if use_cpu_config and model.kind == "KIND_GPU":
+        return "its configuration needs a GPU that this server cannot use, and allows no fallback"
+    return _what_is_missing(folder, model)
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has an NVIDIA GPU that its driver answers for."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        return False
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return True
+    try:
+        done = subprocess.run(
+            [program, "-L"], capture_output=True, text=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and "GPU" in done.stdout
+
+
+def _what_is_missing(folder: Path, model: ServedModel) -> str:
+    present = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    if not present:
+        return "it has no version folder; publish the bundle without --config-only"
+    for version in model.versions or present[-1:]:
+        missing = [file for file in model.files if not (folder / str(version) / file).exists()]
+        if missing:
+            return f"version {version} lacks {', '.join(missing)}; publish the bundle again"
+    return ""

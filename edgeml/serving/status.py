@@ -1,0 +1,98 @@
+"""What a server says of its models, and what its log says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeml.errors import InputError
+from edgeml.serving.config import describe
+from edgeml.serving.http import get_json
+from edgeml.serving.repository import SkippedModel
+
+_LOG_TAIL_BYTES = 16 << 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStatus:
+    """One line of a server's status.
+
+    Attributes:
+        name: The model.
+        version: Version in the repository; empty where none is served.
+        state: ``ready``, ``unavailable``, ``loading`` or ``skipped``.
+        device: ``cpu`` or ``gpu``; empty where it is not served.
+        artefact: File that it serves; empty where it is not served.
+        reason: Why it is not served; empty where it is.
+    """
+
+    name: str
+    version: str
+    state: str
+    device: str = ""
+    artefact: str = ""
+    reason: str = ""
+
+
+def status_of(http_url: str, *, skipped: Sequence[SkippedModel] = ()) -> list[ModelStatus]:
+    """Return the state of every model that a server knows, by name.
+
+    Args:
+        http_url: URL of its HTTP endpoint.
+        skipped: Models that were kept from it, with reasons.
+
+    Raises:
+        ServerError: The server is not there or answers with an error.
+    """
+    rows = [
+        ModelStatus(name=model.name, version="", state="skipped", reason=model.reason)
+        for model in skipped
+    ]
+    known = {row.name for row in rows}
+    for row in get_json(f"{http_url}/v2/repository/index", method="POST"):
+        if "state" in row:
+            rows.append(_status(http_url, row))
+        elif row["name"] not in known:
+            reason = "it was not asked for"
+            rows.append(ModelStatus(name=row["name"], version="", state="skipped", reason=reason))
+    return sorted(rows, key=lambda row: (row.name, row.version))
+
+
+def last_log_line(path: Path) -> str:
+    """Return the last line of a server's log that reports an error, or else its last line."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    written = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in written if line.startswith("E") or "error" in line.lower()]
+    return next(iter(errors[-1:] or written[-1:]), "")
+
+
+def _status(http_url: str, row: dict[str, Any]) -> ModelStatus:
+    state = str(row["state"]).lower()
+    version = str(row.get("version", ""))
+    if state != "ready":
+        reason = _plain(str(row.get("reason", "")))
+        return ModelStatus(name=row["name"], version=version, state=state, reason=reason)
+    try:
+        served = describe(get_json(f"{http_url}/v2/models/{row['name']}/config"))
+    except InputError as exc:
+        return ModelStatus(name=row["name"], version=version, state=state, reason=str(exc))
+    return ModelStatus(
+        name=row["name"],
+        version=version,
+        state=state,
+        device=served.device,
+        artefact=served.artefact,
+    )
+
+
+def _plain(reason: str) -> str:
+    """Return Triton's reason without the names of its exceptions and the lines of the backend."""
+    text = " ".join(reason.split()).partition(" At: ")[0]
+    return text.removeprefix("Internal: ").removeprefix("TritonModelException: ")

@@ -1,0 +1,74 @@
+"""A gRPC server that speaks Triton's protocol and misbehaves on request."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf import text_format
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+
+@dataclass
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers every image with the same probabilities, unless told otherwise."""
+
+    config: str
+    versions: list[str] = field(default_factory=lambda: ["1"])
+    ready: bool = True
+    refusal: tuple[Any, str] | None = None
+    wait: threading.Event | None = None
+    cut_bytes: int = 0
+    batches: list[int] = field(default_factory=list)
+
+    def ModelReady(self, request, context):  # noqa: N802
+        self._maybe(context)
+        return service_pb2.ModelReadyResponse(ready=self.ready)
+
+    def ModelMetadata(self, request, context):  # noqa: N802
+        return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)
+
+    def ModelConfig(self, request, context):  # noqa: N802
+        answer = service_pb2.ModelConfigResponse()
+        text_format.Parse(self.config, answer.config)
+        return answer
+
+    def ModelInfer(self, request, context):  # noqa: N802
+        self._maybe(context)
+        batch = request.inputs[0].shape[0]
+        self.batches.append(batch)
+        answer = service_pb2.ModelInferResponse(
+            model_name=request.model_name, model_version=self.versions[-1]
+        )
+        answer.outputs.add(name="probabilities", datatype="FP32", shape=[batch, 2])
+        values = np.tile(np.array([0.25, 0.75], dtype=np.float32), (batch, 1)).tobytes()
+        answer.raw_output_contents.append(values[: len(values) - self.cut_bytes])
+        return answer
+
+    def _maybe(self, context):
+        if self.wait is not None:
+            self.wait.wait(timeout=10)
+        if self.refusal is not None:
+            context.abort(*self.refusal)
+
+
+@contextlib.contextmanager
+def serving(fake: FakeTriton) -> Iterator[str]:
+    """Serve on a free port of the loopback address; gives the URL."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        server = grpc.server(pool)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"grpc://127.0.0.1:{port}"
+        finally:
+            if fake.wait is not None:
+                fake.wait.set()
+            server.stop(grace=None).wait()

@@ -1,0 +1,146 @@
+"""config.pbtxt: golden texts, round trips, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeml.core.dtypes import BY_NUMPY
+from edgeml.core.signature import ModelSignature, TensorSpec
+from edgeml.errors import InputError
+from edgeml.serving.config import (
+    CPU_CONFIG,
+    DEFAULT_CONFIG,
+    build_configs,
+    describe,
+    parse_config,
+    read_config,
+)
+from edgeml.serving.contract import decode_contract
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def build(contract: dict[str, Any], policy: str = "allowed") -> dict[str, str]:
+    return build_configs(contract, name="clothing", policy=policy, version=3, num_threads=2)
+
+
+@pytest.mark.parametrize("policy", ["allowed", "required", "forbidden"])
+def test_the_text_is_the_reviewed_one(contract, policy, regenerate_golden):
+    for relative, text in build(contract, policy).items():
+        path = GOLDEN / f"{policy}.{Path(relative).name}"
+        if regenerate_golden:
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+
+def test_allowed_prefers_the_gpu_and_names_a_file_for_every_device(contract):
+    configs = build(contract)
+    anywhere = describe(parse_config(configs[DEFAULT_CONFIG]))
+    cpu = describe(parse_config(configs[CPU_CONFIG]))
+    assert (anywhere.kind, anywhere.default_file) == ("", "fp32.onnx")
+    assert set(anywhere.gpu_files.values()) == {"fp16.onnx"}
+    assert {"7.0", "8.6", "9.0", "12.0"} <= set(anywhere.gpu_files)
+    assert anywhere.files == ("fp32.onnx", "fp16.onnx")
+    assert (cpu.device, cpu.artefact, cpu.files) == ("cpu", "int8.onnx", ("int8.onnx",))
+
+
+def test_required_needs_a_gpu_and_forbidden_never_uses_one(contract):
+    required = build(contract, "required")
+    forbidden = build(contract, "forbidden")
+    assert list(required) == list(forbidden) == [DEFAULT_CONFIG]
+    assert describe(parse_config(required[DEFAULT_CONFIG])).kind == "KIND_GPU"
+    assert describe(parse_config(required[DEFAULT_CONFIG])).artefact == "fp16.onnx"
+    assert describe(parse_config(forbidden[DEFAULT_CONFIG])).kind == "KIND_CPU"
+    assert describe(parse_config(forbidden[DEFAULT_CONFIG])).artefact == "int8.onnx"
+
+
+def test_allowed_without_fp16_serves_fp32_on_every_gpu(contract):
+    del contract["variants"]["fp16"]
+    assert describe(parse_config(build(contract)[DEFAULT_CONFIG])).gpu_files == {}
+
+
+def test_a_bundle_without_the_variant_that_a_policy_needs_is_refused(contract):
+    del contract["variants"]["fp16"]
+    with pytest.raises(InputError, match=r"has no variant 'fp16'.*another --fallback"):
+        build(contract, "required")
+
+
+@pytest.mark.parametrize("policy", ["", "Allowed", "maybe"])
+def test_an_unknown_policy_is_refused(contract, policy):
+    with pytest.raises(InputError, match="required, allowed, forbidden"):
+        build(contract, policy)
+
+
+def test_no_thread_is_refused(contract):
+    with pytest.raises(InputError, match="num_threads is 0"):
+        build_configs(contract, name="clothing", policy="allowed", version=1, num_threads=0)
+
+
+def test_a_fixed_batch_axis_is_refused(contract):
+    contract["signature"]["inputs"][0]["shape"] = [1, 64, 64, 3]
+    with pytest.raises(InputError, match="free first axis"):
+        build(contract)
+
+
+def test_requests_are_joined_without_a_delay_or_a_queue_policy(contract):
+    """Either would make a lone request wait; the policy for half a second, now and then."""
+    for text in build(contract).values():
+        assert parse_config(text)["dynamic_batching"] == {}
+        assert parse_config(text)["instance_group"][0]["count"] == 1
+
+
+def test_the_contract_survives_the_text(contract):
+    for text in build(contract).values():
+        found = describe(parse_config(text)).contract_text
+        assert decode_contract(found) == contract
+
+
+@pytest.mark.parametrize("text", ["name: ", "{}", "max_batch_size: -", "surprise: 1", "\x00"])
+def test_what_is_not_a_configuration_is_refused(text):
+    with pytest.raises(InputError, match=r"config\.pbtxt: this is not a model configuration"):
+        parse_config(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", 'input { name: "x" dims: 1 }', 'input { name: "x" data_type: TYPE_STRING dims: 1 }'],
+)
+def test_tensors_that_edgeml_cannot_use_are_refused(text):
+    with pytest.raises(InputError, match="inputs or outputs"):
+        describe(parse_config(text))
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "config.pbtxt"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_config(path)
+
+
+axes = st.one_of(st.integers(1, 9000), st.sampled_from(["sequence", "height"]))
+specs = st.builds(
+    TensorSpec,
+    name=st.text("aZ_0.:/-'\"\\ßé", min_size=1, max_size=12),
+    dtype=st.sampled_from(sorted(BY_NUMPY)),
+    shape=st.lists(axes, max_size=4).map(lambda rest: ("batch", *rest)),
+)
+sides = st.lists(specs, min_size=1, max_size=3, unique_by=lambda spec: spec.name).map(tuple)
+
+
+def free(spec: TensorSpec) -> tuple[Any, ...]:
+    shape = tuple(axis if isinstance(axis, int) else None for axis in spec.shape)
+    return spec.name, spec.dtype, shape
+
+
+@given(signature=st.builds(ModelSignature, inputs=sides, outputs=sides), labels=st.booleans())
+def test_any_signature_survives_the_text(contract, signature, labels):
+    changed = {**contract, "signature": signature.to_json(), "labels": ["one"] * labels}
+    for text in build(changed).values():
+        found = describe(parse_config(text)).signature
+        assert list(map(free, found.inputs)) == list(map(free, signature.inputs))
+        assert list(map(free, found.outputs)) == list(map(free, signature.outputs))

@@ -1,0 +1,72 @@
+"""The contract: what is in it, which variant a CPU runs, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgeml.core.bundle import Bundle
+from edgeml.errors import InputError
+from edgeml.serving.contract import (
+    contract_of,
+    decode_contract,
+    encode_contract,
+    signature_of,
+    task_of,
+    variant_of,
+)
+from tests import bundles
+from tests.unit.serving.tiny_bundle import LABELS, make_tiny_bundle
+
+
+def test_it_carries_what_a_client_needs(tiny: Bundle):
+    contract = decode_contract(encode_contract(contract_of(tiny)))
+    assert contract == contract_of(tiny)
+    assert signature_of(contract) == tiny.manifest.signature
+    assert task_of(contract).labels.names == LABELS
+    assert task_of(contract).preprocessing.to_json() == tiny.manifest.preprocessing
+    hashes = {name: row["sha256"] for name, row in contract["variants"].items()}
+    assert hashes == {row.name: row.sha256 for row in tiny.manifest.variants}
+    assert (contract["chosen"], contract["cpu"]) == ("int8", "int8")
+    assert variant_of(contract, "fp16.onnx") == "fp16"
+    assert variant_of(contract, "model.onnx") == "model.onnx"
+
+
+def test_a_variant_that_couples_a_batch_is_not_served(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "tiny.bundle", batch_safe=False)
+    assert contract_of(bundle)["chosen"] == "int8"
+    assert contract_of(bundle)["cpu"] == "fp32"
+
+
+def test_a_bundle_with_nothing_safe_in_a_batch_is_refused(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "tiny.bundle", batch_safe=False, variants=("int8",))
+    with pytest.raises(InputError, match="safe in a batch"):
+        contract_of(bundle)
+
+
+def test_a_task_without_a_client_is_named(tmp_path):
+    contract = contract_of(bundles.make_bundle(tmp_path / "sums.bundle"))
+    with pytest.raises(InputError, match="'tensor' has no server client"):
+        task_of(contract)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "[]", "{}", "7", "[" * 100_000, '{"format": 1}', '{"format": 1, "variants": 3}'],
+)
+def test_a_malformed_contract_is_refused(text):
+    with pytest.raises(InputError, match="edgeml_contract is malformed"):
+        decode_contract(text)
+
+
+@pytest.mark.parametrize("key", ["signature", "labels", "preprocessing", "variants", "cpu"])
+def test_a_contract_without_a_key_is_refused(contract, key):
+    del contract[key]
+    with pytest.raises(InputError, match=key):
+        decode_contract(json.dumps(contract))
+
+
+def test_a_later_format_is_refused_by_its_number(contract):
+    with pytest.raises(InputError, match="has format 2; this edgeml reads 1"):
+        decode_contract(json.dumps({**contract, "format": 2}))

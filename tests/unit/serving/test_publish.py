@@ -1,0 +1,194 @@
+"""Publishing: the layout, versions, refusals, and a kill at every step."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgeml.core.bundle import Bundle
+from edgeml.core.files import sha256_of
+from edgeml.errors import HostError, InputError, IntegrityError
+from edgeml.serving.config import CPU_CONFIG, DEFAULT_CONFIG, read_config
+from edgeml.serving.contract import contract_of, decode_contract
+from edgeml.serving.publish import publish_bundle
+from edgeml.serving.repository import select_models
+from tests.unit.serving.tiny_bundle import LABELS, make_tiny_bundle
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def check_consistent(folder: Path) -> None:
+    """Every configuration that is there names a version that is whole."""
+    for relative in (DEFAULT_CONFIG, CPU_CONFIG):
+        if not (folder / relative).is_file():
+            continue
+        served = read_config(folder / relative)
+        rows = decode_contract(served.contract_text)["variants"].values()
+        hashes = {row["file"]: row["sha256"] for row in rows}
+        (version,) = served.versions
+        for file in served.files:
+            assert sha256_of(folder / str(version) / file) == hashes[file]
+
+
+def test_the_layout(tiny: Bundle, repository: Path):
+    done = publish_bundle(tiny, repository)
+    assert (done.model, done.version, done.path) == ("tiny", 1, repository / "tiny")
+    assert files_of(repository) == {
+        "tiny/config.pbtxt",
+        "tiny/configs/cpu.pbtxt",
+        "tiny/labels.txt",
+        *(f"tiny/1/{name}" for name in ("fp32.onnx", "fp16.onnx", "int8.onnx", "contract.json")),
+    }
+    assert (done.path / "labels.txt").read_text(encoding="utf-8").splitlines() == list(LABELS)
+    assert json.loads((done.path / "1/contract.json").read_bytes()) == contract_of(tiny)
+    check_consistent(done.path)
+    assert select_models(repository, use_cpu_config=True) == (["tiny"], [])
+
+
+def test_only_files_that_a_configuration_names_are_published(tmp_path, repository):
+    bundle = make_tiny_bundle(tmp_path / "tiny.bundle", chosen="fp32")
+    assert "tiny/1/int8.onnx" not in files_of(publish_bundle(bundle, repository).path.parent)
+
+
+def test_the_next_version_leaves_the_old_one_and_is_the_one_named(tiny, repository):
+    first = publish_bundle(tiny, repository)
+    before = files_of(first.path / "1")
+    second = publish_bundle(tiny, repository)
+    assert (second.version, files_of(first.path / "1")) == (2, before)
+    assert read_config(second.path / DEFAULT_CONFIG).versions == (2,)
+    assert read_config(second.path / CPU_CONFIG).versions == (2,)
+    check_consistent(second.path)
+
+
+def test_another_policy_removes_the_configuration_that_it_does_not_have(tiny, repository):
+    publish_bundle(tiny, repository)
+    done = publish_bundle(tiny, repository, policy="required")
+    assert not (done.path / "configs").exists()
+    assert files_of(done.path / "2") == {"fp16.onnx", "contract.json"}
+    _, (skipped,) = select_models(repository, use_cpu_config=True)
+    assert "needs a GPU" in skipped.reason
+    assert select_models(repository, use_cpu_config=False) == (["tiny"], [])
+
+
+def test_configurations_alone_are_not_served(tiny, repository):
+    done = publish_bundle(tiny, repository, config_only=True)
+    names = {"config.pbtxt", "configs/cpu.pbtxt", "labels.txt"}
+    assert (done.version, files_of(done.path)) == (1, names)
+    _, (skipped,) = select_models(repository, use_cpu_config=True)
+    assert (skipped.name, "no version folder" in skipped.reason) == ("tiny", True)
+    assert publish_bundle(tiny, repository).version == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../up", "a/b", "/tmp/x", ".hidden", "-flag", "a\0b", "a b", "x" * 129]
+)
+def test_a_name_that_is_no_name_is_refused_and_writes_nothing(tiny, repository, name):
+    with pytest.raises(InputError, match="the model name is"):
+        publish_bundle(tiny, repository, name=name)
+    assert not repository.exists()
+
+
+def test_a_policy_that_is_none_writes_nothing(tiny, repository):
+    with pytest.raises(InputError, match="fallback policy"):
+        publish_bundle(tiny, repository, policy="sometimes")
+    assert not repository.exists()
+
+
+def test_a_flipped_byte_in_the_bundle_publishes_nothing(tmp_path, repository):
+    bundle = make_tiny_bundle(tmp_path / "tiny.bundle")
+    first = publish_bundle(bundle, repository)
+    file = bundle.path / "variants/int8/model.onnx"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(IntegrityError, match="sha256"):
+        publish_bundle(bundle, repository)
+    assert [path.name for path in first.path.iterdir() if path.name.isdecimal()] == ["1"]
+    assert not list(first.path.glob(".*"))
+    check_consistent(first.path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tiny, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(HostError, match="file/tiny' cannot be written"):
+        publish_bundle(tiny, tmp_path / "file")
+
+
+def test_publishes_at_once_take_different_versions(tiny, repository):
+    versions = []
+    threads = [
+        threading.Thread(target=lambda: versions.append(publish_bundle(tiny, repository).version))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(versions) == [1, 2, 3, 4]
+    check_consistent(repository / "tiny")
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from edgeml.core.bundle import Bundle
+from edgeml.serving import publish
+
+def stay(*arguments):
+    print("here", flush=True)
+    time.sleep(60)
+
+def half_a_copy(source, target):
+    data = Path(source).read_bytes()
+    Path(target).write_bytes(data[: len(data) // 2])
+    stay()
+
+def first_only(path, text, replace=publish._replace):
+    if path.name == "config.pbtxt":
+        stay()
+    replace(path, text)
+
+step = sys.argv[3]
+if step == "copying":
+    publish.shutil.copyfile = half_a_copy
+elif step == "placed":
+    publish._place_configs = stay
+elif step == "one configuration":
+    publish._replace = first_only
+elif step == "renaming":
+    Path.replace = stay
+publish.publish_bundle(Bundle.read(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("step", ["copying", "placed", "one configuration", "renaming"])
+@pytest.mark.parametrize("published_before", [0, 1])
+def test_a_kill_leaves_nothing_half_written_that_is_served(
+    tiny, repository, step, published_before
+):
+    for _ in range(published_before):
+        publish_bundle(tiny, repository)
+    command = [sys.executable, "-c", KILLED, str(tiny.path), str(repository), step]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "here\n"
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    folder = repository / "tiny"
+    check_consistent(folder)
+    for use_cpu_config in (True, False):
+        built, skipped = select_models(repository, use_cpu_config=use_cpu_config)
+        ready = published_before or (use_cpu_config and step == "one configuration")
+        assert (built, len(skipped)) == ((["tiny"], 0) if ready else ([], 1))
+    assert publish_bundle(tiny, repository).version > published_before
+    check_consistent(folder)
+    assert not list(folder.glob(".*.partial-*"))
+    assert select_models(repository, use_cpu_config=True) == (["tiny"], [])
