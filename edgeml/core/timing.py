@@ -28,8 +28,8 @@ class TimingPlan:
         rounds: Rounds in which each competitor takes one turn.
         calls: Calls in one turn; the turn counts as their median.
         warmup: Calls of each competitor before the first round, not counted.
-        max_spread: What is still called stable, relative to the median of the paired ratio: the width
-            of its interval, and the difference between the two halves of the run.
+        max_spread: What is still called stable, relative to the median of the paired ratio: the
+            width of its interval, and the difference between the two halves of the run.
         budget_s: Time after which no new round starts, once a third of the rounds is done.
         seed: Seed of the order and of the bootstrap.
     """

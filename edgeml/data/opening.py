@@ -87,5 +87,6 @@ def _allocate(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     if int(np.prod(shape)) <= _IN_MEMORY_BYTES:
         return np.empty(shape, dtype=np.uint8)
     # An unnamed file: the disk gives its space back when the array is dropped, or the process dies.
-    file: Any = tempfile.TemporaryFile(prefix="edgeml-")  # noqa: SIM115  memmap keeps it open
-    return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    with tempfile.TemporaryFile(prefix="edgeml-") as file:
+        handle: Any = file  # the mapping outlives it
+        return np.memmap(handle, dtype=np.uint8, mode="w+", shape=shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from collections.abc import Iterator
 
 import onnx
@@ -74,7 +75,9 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            # torch's exporter uses a helper of its own that torch has deprecated.
+            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
             yield
     finally:
         logger.setLevel(level)

@@ -69,7 +69,11 @@ class FusionProof:
 
 
 def prove_fusion(
-    quantized: onnx.ModelProto, source: onnx.ModelProto, *, op_types: Iterable[str] = ()
+    quantized: onnx.ModelProto,
+    source: onnx.ModelProto,
+    *,
+    op_types: Iterable[str] = (),
+    float_nodes: Iterable[str] = (),
 ) -> FusionProof:
     """Optimise a quantized model as the runtime does, and count its kernels.
 
@@ -77,9 +81,11 @@ def prove_fusion(
         quantized: The assembled INT8 model.
         source: The float core that it was made from.
         op_types: Operators that were to be quantized; empty means all of Conv, MatMul and Gemm.
+        float_nodes: Names of nodes of the source that were to stay in float.
     """
     wanted = _HEAVY & set(op_types) if op_types else _HEAVY
-    requested = sum(node.op_type in wanted for node in source.graph.node)
+    kept = set(float_nodes)
+    requested = sum(node.op_type in wanted and node.name not in kept for node in source.graph.node)
     kernels = Counter(node.op_type for node in optimised(quantized).graph.node)
     return FusionProof(
         requested=requested,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 import zlib
@@ -113,7 +114,9 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
         value = json.loads((path / FILE).read_bytes())
         if value["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version {value['schema_version']}, expected {SCHEMA_VERSION}")
-        with np.load(path / _SPLIT, allow_pickle=False) as archive:
+        # From memory: numpy leaves a damaged file open.
+        data = io.BytesIO((path / _SPLIT).read_bytes())
+        with np.load(data, allow_pickle=False) as archive:
             split = {part: archive[part].astype(np.int64) for part in _PARTS}
         checkpoint = Checkpoint(
             task=value["task"],

@@ -26,6 +26,7 @@ from edgeml.exporting.half import halve_core
 from edgeml.exporting.quantizing import (
     TYPES_BY_INSTRUCTION_SET,
     StaticRecipe,
+    early_convolutions,
     quantize_core,
 )
 from edgeml.runtime.engine import OnnxEngine, SessionSettings
@@ -95,7 +96,7 @@ def make_candidates(
     *,
     instruction_set: str,
 ) -> list[Candidate]:
-    """Make fp32, fp16 and int8 from one core.
+    """Make fp32, fp16 and two forms of INT8 from one core.
 
     Args:
         core: Normalised pixels to logits, float32.
@@ -110,23 +111,14 @@ def make_candidates(
     types = TYPES_BY_INSTRUCTION_SET[instruction_set]
     # The exact integer input needs unsigned activations: 0..255 is what an image holds.
     scale = scalar_normalisation(contract) if types.activations == "uint8" else None
-    recipe = StaticRecipe(types=types, num_samples=len(calibration), input_scale=scale)
-    quantized = quantize_core(core, contract.normalise(calibration), recipe)
-    int8 = Candidate(
-        name="int8",
-        precision="int8",
-        model=assemble_image_classifier(
-            quantized, signature, contract, integer_input=scale is not None
-        ),
-        recipe=recipe.to_json(),
-        tuned_for=instruction_set,
-    )
-    proof = prove_fusion(int8.model, core)
-    int8.evidence["fusion"] = proof.to_json()
-    if not proof.ok:
-        int8.failures.append(
-            f"only {proof.quantized} of {proof.requested} Conv/MatMul/Gemm run quantized"
-        )
+    everything = StaticRecipe(types=types, num_samples=len(calibration), input_scale=scale)
+    samples = contract.normalise(calibration)
+    quantized = [_quantize(core, task, samples, everything, name="int8")]
+    if early := early_convolutions(core):
+        recipe = replace(everything, float_nodes=early)
+        quantized.append(_quantize(core, task, samples, recipe, name="int8-early-float"))
+    for candidate in quantized:
+        candidate.tuned_for = instruction_set
     return [
         Candidate(
             name="fp32",
@@ -140,8 +132,32 @@ def make_candidates(
             model=assemble_image_classifier(halve_core(core), signature, contract),
             recipe={"kind": "half", "keep_io_types": True},
         ),
-        int8,
+        *quantized,
     ]
+
+
+def _quantize(
+    core: onnx.ModelProto,
+    task: ImageTask,
+    samples: npt.NDArray[np.float32],
+    recipe: StaticRecipe,
+    *,
+    name: str,
+) -> Candidate:
+    model = assemble_image_classifier(
+        quantize_core(core, samples, recipe),
+        task.signature,
+        task.preprocessing,
+        integer_input=recipe.input_scale is not None,
+    )
+    candidate = Candidate(name=name, precision="int8", model=model, recipe=recipe.to_json())
+    proof = prove_fusion(model, core, op_types=recipe.op_types, float_nodes=recipe.float_nodes)
+    candidate.evidence["fusion"] = proof.to_json()
+    if not proof.ok:
+        candidate.failures.append(
+            f"only {proof.quantized} of {proof.requested} Conv/MatMul/Gemm run quantized"
+        )
+    return candidate
 
 
 def measure_candidates(
@@ -259,6 +275,46 @@ def _check_answers(
         candidate.failures.append(
             f"answers depend on their neighbours in a batch (by {invariance.max_abs_diff:.2g})"
         )
+
+
+def keep_best_int8(
+    candidates: list[Candidate], verdicts: dict[str, tuple[str, str]]
+) -> tuple[list[Candidate], dict[str, tuple[str, str]]]:
+    """Keep one INT8 candidate, under the name ``int8``; the others become its evidence.
+
+    The best is the fastest of those that passed; where none did, the one that lost fewest answers.
+
+    Args:
+        candidates: All that were measured and judged.
+        verdicts: Name to verdict and reason, as :func:`judge` gave them.
+    """
+    quantized = [row for row in candidates if row.precision == "int8"]
+    if not quantized:
+        return candidates, verdicts
+
+    def merit(row: Candidate) -> tuple[bool, float]:
+        passed = verdicts[row.name][0] == "passed"
+        assert row.latency is not None
+        drop = row.evidence["accuracy"]["drop"]
+        return passed, row.latency.speedup if passed else -drop
+
+    best = max(quantized, key=merit)
+    kept = [row for row in candidates if row.precision != "int8" or row is best]
+    best.evidence["other_candidates"] = [
+        {
+            "name": row.name,
+            "recipe": row.recipe,
+            "verdict": verdicts[row.name][0],
+            "reason": verdicts[row.name][1],
+        }
+        for row in quantized
+        if row is not best
+    ]
+    settled = {row.name: verdicts[row.name] for row in kept}
+    settled["int8"] = settled.pop(best.name)
+    best.evidence["candidate"] = best.name
+    best.name = "int8"
+    return kept, settled
 
 
 def parity_samples(selection: Samples) -> npt.NDArray[np.uint8]:

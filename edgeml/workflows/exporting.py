@@ -112,7 +112,7 @@ def export(
     job = _open(Path(source), data, settings)
     parts = _prepare(job, settings, progress)
     candidates = _candidates(job, parts, settings, progress)
-    verdicts = _decide(candidates, parts.selection, settings.gate)
+    candidates, verdicts = _decide(candidates, parts.selection, settings.gate)
     _report_once(candidates, job, parts.reporting, num_threads=threads)
 
     from edgeml.workflows.bundling import Packing, pack
@@ -247,20 +247,21 @@ def _candidates(
 
 def _decide(
     candidates: list[Candidate], selection: Samples, gate: Gate
-) -> dict[str, tuple[str, str]]:
-    """Judge each candidate and choose the fastest that passed, or fp32."""
-    from edgeml.workflows.candidates import judge
+) -> tuple[list[Candidate], dict[str, tuple[str, str]]]:
+    """Judge each candidate, keep the best INT8, and choose the fastest that passed, or fp32."""
+    from edgeml.workflows.candidates import judge, keep_best_int8
 
     fp32 = candidates[0]
     verdicts = {row.name: judge(row, fp32, selection, gate) for row in candidates}
+    candidates, verdicts = keep_best_int8(candidates, verdicts)
     passed = [row for row in candidates if verdicts[row.name][0] == "passed"]
     if not passed:
         others = ", ".join(row.name for row in candidates[1:])
         verdicts[fp32.name] = ("chosen", f"none of {others} is no worse and proven faster here")
-        return verdicts
+        return candidates, verdicts
     best = max(passed, key=lambda row: row.latency.speedup if row.latency else 0.0)
     verdicts[best.name] = ("chosen", f"fastest that is no worse: {verdicts[best.name][1]}")
-    return verdicts
+    return candidates, verdicts
 
 
 def _report_once(

@@ -1,0 +1,150 @@
+"""A folder of class folders: what counts as a picture, and what is refused by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgeml.data.image_folder import load_image_folder
+from edgeml.data.opening import open_image_data, prepare_images
+from edgeml.errors import DataError
+from edgeml.tasks.image import ImagePreprocessing
+from tests.pictures import rgb_file
+
+EIGHT = ImagePreprocessing(height=8, width=8)
+
+
+def _fill(root: Path, *names: str, data: bytes = b"") -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data or rgb_file())
+    return root
+
+
+def test_folders_are_classes_in_alphabetical_order(tmp_path: Path) -> None:
+    _fill(tmp_path / "pets", "dog/1.png", "cat/b.JPG", "cat/a.webp", "owl/x.tiff")
+    dataset = open_image_data(tmp_path / "pets")
+    assert (dataset.name, dataset.labels) == ("pets", ("cat", "dog", "owl"))
+    assert [Path(item).name for item in dataset.items] == ["a.webp", "b.JPG", "1.png", "x.tiff"]
+    assert dataset.targets.tolist() == [0, 0, 1, 2]
+    assert dataset.targets.dtype == np.int64
+    assert dataset.fixed_test is None
+
+
+def test_nested_pictures_belong_to_the_outer_class(tmp_path: Path) -> None:
+    _fill(tmp_path, "cat/2023/may/1.png", "cat/2.png", "dog/1.png")
+    dataset = load_image_folder(tmp_path)
+    assert dataset.labels == ("cat", "dog")
+    assert dataset.targets.tolist() == [0, 0, 1]
+
+
+def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
+    _fill(tmp_path, "cat/1.png", "dog/1.png", "cat/notes.txt", "readme.png", ".git/x.png")
+    _fill(tmp_path, "cat/._1.png", "cat/.thumbnails/1.png")
+    (tmp_path / "cat/album.png").mkdir()
+    dataset = load_image_folder(tmp_path)
+    assert [Path(item).relative_to(tmp_path).as_posix() for item in dataset.items] == [
+        "cat/1.png",
+        "dog/1.png",
+    ]
+
+
+def test_a_fingerprint_follows_names_and_contents_alone(tmp_path: Path) -> None:
+    one, same, renamed, changed = (
+        _fill(tmp_path / name, "cat/1.png", "dog/1.png")
+        for name in ("one", "same", "renamed", "changed")
+    )
+    (renamed / "cat/1.png").rename(renamed / "cat/2.png")
+    _fill(changed, "cat/1.png", data=rgb_file("BMP"))
+    os.utime(same / "cat/1.png", (1, 1))
+    prints = [load_image_folder(path).fingerprint for path in (one, same, renamed, changed)]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ((), "found none"),
+        (("cat/1.png",), "at least two classes.*found cat;"),
+        (("1.png", "2.png"), "found none"),
+    ],
+    ids=["empty", "one-class", "no-folders"],
+)
+def test_fewer_than_two_classes_are_refused(
+    tmp_path: Path, names: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        load_image_folder(_fill(tmp_path, *names))
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    _fill(tmp_path, "cat/1.png", "dog/notes.txt")
+    with pytest.raises(DataError, match="'dog' has no pictures"):
+        load_image_folder(tmp_path)
+
+
+def test_a_missing_folder_names_the_sets_that_exist(tmp_path: Path) -> None:
+    for data in (tmp_path / "none", str(tmp_path / "none"), "fashion-minst"):
+        with pytest.raises(DataError, match=r"neither a data set \(fashion-mnist\) nor a folder"):
+            open_image_data(data)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    _fill(tmp_path, "cat.png")
+    with pytest.raises(DataError, match="folder of class folders"):
+        open_image_data(tmp_path / "cat.png")
+
+
+@pytest.mark.timeout(20)
+def test_files_that_cannot_be_opened_are_counted_and_named(tmp_path: Path) -> None:
+    _fill(tmp_path, "cat/1.png", "dog/1.png")
+    (tmp_path / "cat/broken.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "dog/pipe.png")  # opening one waits for ever
+    with pytest.raises(DataError, match=r"2 of 4 pictures cannot be read, first: .*broken\.png"):
+        load_image_folder(tmp_path)
+
+
+def test_pictures_that_cannot_be_decoded_are_counted_and_named(tmp_path: Path) -> None:
+    _fill(tmp_path, "cat/1.png", "cat/2.png", "dog/1.png")
+    _fill(tmp_path, *(f"dog/bad{number}.png" for number in range(4)), data=b"no picture")
+    _fill(tmp_path, "cat/short.jpg", data=rgb_file("JPEG")[:-200])
+    dataset = load_image_folder(tmp_path)
+    with pytest.raises(DataError) as caught:
+        prepare_images(dataset, np.arange(len(dataset.targets)), EIGHT)
+    text = str(caught.value)
+    assert "5 of 8 pictures cannot be used: short.jpg" in text
+    assert "bad0.png" in text
+    assert "bad1.png" in text
+    assert "bad2.png" not in text
+    assert "(and 2 more)" in text
+    assert "\n" not in text
+
+
+def test_prepared_pictures_keep_the_order_of_the_indices(tmp_path: Path) -> None:
+    for number in range(3):
+        data = np.full((8, 8, 3), 80 * number, dtype=np.uint8)
+        (tmp_path / "abc"[number]).mkdir()
+        Image.fromarray(data).save(tmp_path / "abc"[number] / "x.png")
+    dataset = load_image_folder(tmp_path)
+    events = []
+    images = prepare_images(dataset, np.array([2, 0, 1, 2]), EIGHT, progress=events.append)
+    assert (images.dtype, images.shape) == (np.uint8, (4, 8, 8, 3))
+    assert images[:, 0, 0, 0].tolist() == [160, 0, 80, 160]
+    assert [(event.done, event.total) for event in events] == [(4, 4)]
+
+
+def test_more_pictures_than_memory_should_hold_lie_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_image_folder(_fill(tmp_path, "cat/1.png", "dog/1.png"))
+    small = prepare_images(dataset, np.arange(2), EIGHT)
+    monkeypatch.setattr("edgeml.data.opening._IN_MEMORY_BYTES", 100)
+    large = prepare_images(dataset, np.arange(2), EIGHT)
+    assert isinstance(large, np.memmap)
+    assert not isinstance(small, np.memmap)
+    np.testing.assert_array_equal(large, small)
