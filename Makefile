@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := $(VENV)/.lock
-export EDGEML_TRITON_HOME ?= $(CURDIR)/.triton
 
 .PHONY: setup demo test test-fast check bench format clean
 
@@ -42,4 +41,4 @@ bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
 clean:
-	rm -rf $(VENV) .triton artifacts build *.egg-info
+	rm -rf $(VENV) artifacts build *.egg-info

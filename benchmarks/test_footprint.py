@@ -44,6 +44,7 @@ def test_base_install_size(
     """Record file bytes of site-packages without the installers."""
     benchmark.extra_info["base_mb"] = environment.base_bytes / 1e6
     benchmark.extra_info["with_pillow_mb"] = environment.with_pillow_bytes / 1e6
+    benchmark.extra_info["compiled_caches_mb"] = environment.compiled_bytes / 1e6
     out = benchmark.pedantic(environment.run, args=("-c", "import edgeml; print('ok')"), rounds=3)
     assert out.strip() == "ok"
 

@@ -13,7 +13,7 @@ from edgeml.core.timing import TimingPlan
 
 _PLAN = TimingPlan(rounds=60, calls=5, budget_s=60.0)
 _SIZES = (64, 96, 224)
-_TARGETS = ("torch fp32", "edge fp32", "edge fp16", "edge int8")
+_TARGETS = ("torch eager", "torch channels_last", "edge fp32", "edge fp16", "edge int8")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,10 @@ def test_one_picture(
 
 def _open(deployed: Deployed) -> dict[str, edgeml.Predictor]:
     predictors: dict[str, edgeml.Predictor] = {
-        "torch fp32": edgeml.load_checkpoint(deployed.checkpoint, num_threads=1)
+        "torch eager": edgeml.load_checkpoint(deployed.checkpoint, num_threads=1),
+        "torch channels_last": edgeml.load_checkpoint(
+            deployed.checkpoint, num_threads=1, channels_last=True
+        ),
     }
     for name in ("fp32", "fp16", "int8"):
         predictors[f"edge {name}"] = edgeml.load(deployed.bundle, variant=name, num_threads=1)

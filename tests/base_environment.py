@@ -16,11 +16,15 @@ _TOOLS = ("pip", "setuptools", "wheel", "_distutils_hack", "distutils-precedence
 
 @dataclass(frozen=True, kw_only=True)
 class BaseEnvironment:
-    """Its interpreter, and file bytes of its site-packages without and with Pillow."""
+    """Its interpreter, and file bytes of its site-packages without and with Pillow.
+
+    Caches of compiled Python are counted apart: an installer makes them or leaves them out.
+    """
 
     python: Path
     base_bytes: int
     with_pillow_bytes: int
+    compiled_bytes: int
 
     def run(self, *arguments: str) -> str:
         """Run its interpreter away from the source tree and return stdout."""
@@ -45,10 +49,14 @@ def make_base_environment(folder: Path) -> BaseEnvironment:
     python = place / "bin/python"
     (wheel,) = wheels.glob("edgeml-*.whl")
     _pip(python, "install", *constraints, str(wheel))
-    base_bytes = _site_bytes(place)
+    base_bytes, _ = _site_bytes(place)
     _pip(python, "install", *constraints, "pillow")
+    with_pillow_bytes, compiled_bytes = _site_bytes(place)
     return BaseEnvironment(
-        python=python, base_bytes=base_bytes, with_pillow_bytes=_site_bytes(place)
+        python=python,
+        base_bytes=base_bytes,
+        with_pillow_bytes=with_pillow_bytes,
+        compiled_bytes=compiled_bytes,
     )
 
 
@@ -56,11 +64,13 @@ def _pip(python: str | Path, *arguments: str) -> None:
     subprocess.run([str(python), "-m", "pip", "--quiet", *arguments], check=True)
 
 
-def _site_bytes(place: Path) -> int:
-    """Return the size of all installed files but the installers'; compiled caches count."""
+def _site_bytes(place: Path) -> tuple[int, int]:
+    """Return the bytes of installed files without the installers', and of compiled caches."""
     (site,) = place.glob("lib/python*/site-packages")
-    return sum(
-        path.stat().st_size
+    files = [
+        path
         for path in site.rglob("*")
         if path.is_file() and not path.relative_to(site).parts[0].startswith(_TOOLS)
-    )
+    ]
+    compiled = sum(path.stat().st_size for path in files if path.suffix == ".pyc")
+    return sum(path.stat().st_size for path in files) - compiled, compiled

@@ -22,6 +22,7 @@ class TorchEngine:
         normalisation: The contract's scaling.
         signature: The bundle's signature.
         num_threads: Threads of torch, set for the whole process: torch has no other way.
+        channels_last: Whether to use torch's faster memory layout instead of its default one.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class TorchEngine:
         signature: ModelSignature,
         *,
         num_threads: int,
+        channels_last: bool = False,
     ) -> None:
         torch.set_num_threads(num_threads)
-        self._model: nn.Module | None = model.eval()
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._model: nn.Module | None = model.eval().to(memory_format=self._layout)  # type: ignore[call-overload]
         self._normalisation = normalisation
         self._signature = signature
 
@@ -45,7 +48,8 @@ class TorchEngine:
     @property
     def served_by(self) -> str:
         """Engine, device and precision."""
-        return "torch/cpu/fp32"
+        layout = "-channels-last" if self._layout is torch.channels_last else ""
+        return f"torch{layout}/cpu/fp32"
 
     def run(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Run a feed in inference mode.
@@ -61,7 +65,8 @@ class TorchEngine:
         with torch.inference_mode():
             # A copy: torch takes neither read-only nor flipped arrays, and runs batches, not sets.
             images = torch.from_numpy(np.array(tensors[self._signature.inputs[0].name]))
-            probabilities = model(self._normalisation.apply(images)).softmax(dim=1)
+            pixels = self._normalisation.apply(images).contiguous(memory_format=self._layout)
+            probabilities = model(pixels).softmax(dim=1)
         return {self._signature.outputs[0].name: probabilities.numpy()}
 
     def close(self) -> None:

@@ -130,12 +130,15 @@ def finetune(
     )
 
 
-def load_checkpoint(checkpoint: str | Path, *, num_threads: int | None = None) -> TaskPredictor:
+def load_checkpoint(
+    checkpoint: str | Path, *, num_threads: int | None = None, channels_last: bool = False
+) -> TaskPredictor:
     """Load a checkpoint as a torch predictor: the yardstick beside the exported variants.
 
     Args:
         checkpoint: The folder that :func:`finetune` wrote.
         num_threads: Threads of torch, for the whole process; None takes what this machine allows.
+        channels_last: Whether to use torch's faster memory layout instead of its default one.
 
     Raises:
         InputError: The folder is not a checkpoint, or ``num_threads`` is below 1.
@@ -155,6 +158,7 @@ def load_checkpoint(checkpoint: str | Path, *, num_threads: int | None = None) -
         Normalisation(mean=preprocessing.mean, std=preprocessing.std),
         task.signature,
         num_threads=num_threads or available_threads(),
+        channels_last=channels_last,
     )
     return TaskPredictor(task, engine)
 

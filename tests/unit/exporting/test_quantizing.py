@@ -15,6 +15,7 @@ from edgeml.exporting.quantizing import (
     TYPES_BY_INSTRUCTION_SET,
     IntegerTypes,
     StaticRecipe,
+    early_convolutions,
     quantize_core,
 )
 from tests.small import parse
@@ -142,6 +143,27 @@ def test_half_of_it_is_not_enough_unless_half_was_asked_for(samples: np.ndarray)
     assert not prove_fusion(half, core).ok
     asked = prove_fusion(half, core, op_types=("Gemm", "Relu"))
     assert (asked.requested, asked.quantized, asked.ok) == (1, 1, True)
+
+
+def test_nodes_that_stay_in_float_are_not_counted_against_it(samples: np.ndarray) -> None:
+    core = convolutions()
+    for number, node in enumerate(core.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    recipe = StaticRecipe(types=U8S8, float_nodes=("Conv_0",))
+    model = quantize_core(core, samples, recipe)
+    proof = prove_fusion(model, core, float_nodes=recipe.float_nodes)
+    assert (proof.requested, proof.quantized, proof.ok) == (2, 2, True)
+    assert {"Conv", "QLinearConv"} <= set(operators(optimised(model)))
+
+
+def test_early_convolutions_are_the_first_sixth_after_the_stem() -> None:
+    body = "\n".join(f"[c{i}] x{i + 1} = Conv(x{i}, w)" for i in range(13))
+    core = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 18]>'
+        f"g (float[n, 3, 8, 8] x0, float[3, 3, 1, 1] w) => (float[n, 3, 8, 8] x13) {{ {body} }}"
+    )
+    assert early_convolutions(core) == ("c1", "c2")
+    assert early_convolutions(convolutions()) == ()
 
 
 def test_nothing_to_quantize_is_no_proof() -> None:

@@ -1,0 +1,276 @@
+"""From a measured candidate to its verdict, with made-up measurements."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeml.core.gate import Gate
+from edgeml.core.timing import Latency
+from edgeml.exporting.quantizing import TYPES_BY_INSTRUCTION_SET
+from edgeml.runtime.host import instruction_set
+from edgeml.tasks.classification import ClassLabels
+from edgeml.tasks.image import ImagePreprocessing, ImageTask
+from edgeml.workflows.candidates import (
+    Candidate,
+    Samples,
+    judge,
+    keep_best_int8,
+    make_candidates,
+)
+from tests.small import parse
+from tests.unit.exporting.cores import convolutions, operators
+
+COUNT = 1000
+TARGETS = (np.arange(COUNT) % 4).astype(np.int64)
+SELECTION = Samples(images=np.zeros((COUNT, 1, 1, 3), dtype=np.uint8), targets=TARGETS)
+EMPTY = parse(
+    '<ir_version: 10, opset_import: ["": 18]> g (float[n] a) => (float[n] b) { b = Relu(a) }'
+)
+
+
+def latency(speedup: float, *, low: float | None = None, stable: bool = True) -> Latency:
+    return Latency(
+        p50_ms=1 / speedup,
+        p90_ms=2 / speedup,
+        p99_ms=None,
+        speedup=speedup,
+        speedup_low=speedup - 0.05 if low is None else low,
+        speedup_high=speedup + 0.05,
+        stable=stable,
+        num_calls=300,
+    )
+
+
+def _probabilities(wrong: int) -> np.ndarray[Any, Any]:
+    """Answers of which the first few are wrong."""
+    answers = np.where(np.arange(COUNT) < wrong, (TARGETS + 1) % 4, TARGETS)
+    return np.full((COUNT, 4), 0.1, dtype=np.float32) + 0.6 * np.eye(4, dtype=np.float32)[answers]
+
+
+def candidate(name: str = "int8", *, wrong: int = 20, **options: Any) -> Candidate:
+    precision = name.partition("-")[0]
+    values: dict[str, Any] = {"latency": latency(2.0), **options}
+    return Candidate(
+        name=name,
+        precision=precision,
+        model=EMPTY,
+        recipe={},
+        probabilities=_probabilities(wrong),
+        **values,
+    )
+
+
+FP32 = candidate("fp32", latency=latency(1.0, low=1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeCase:
+    """A candidate beside an fp32 that is wrong 20 times in 1,000, and its verdict."""
+
+    id: str
+    verdict: str
+    says: str
+    name: str = "int8"
+    wrong: int = 20
+    latency: Latency = field(default_factory=lambda: latency(2.0))
+    failures: tuple[str, ...] = ()
+    gate: Gate = field(default_factory=Gate)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        JudgeCase(id="as-good-and-faster", verdict="passed", says="2.00x [1.95, 2.05]; accuracy"),
+        JudgeCase(id="at-the-limit", wrong=25, verdict="passed", says="drop +0.50 points"),
+        JudgeCase(id="worse", wrong=26, verdict="rejected", says="accuracy drop +0.60 points of"),
+        JudgeCase(
+            id="a-looser-gate",
+            wrong=26,
+            gate=Gate(max_accuracy_drop=0.01),
+            verdict="passed",
+            says="of 1.00 allowed",
+        ),
+        JudgeCase(
+            id="proof-asked-for",
+            wrong=24,
+            gate=Gate(require_proof=True),
+            verdict="rejected",
+            says="not proven: ",
+        ),
+        JudgeCase(
+            id="slower",
+            latency=latency(0.8),
+            verdict="rejected",
+            says="not proven faster than fp32 on this host: 0.80x",
+        ),
+        JudgeCase(
+            id="perhaps-faster",
+            latency=latency(1.2, low=0.99),
+            verdict="rejected",
+            says="not proven faster than fp32 on this host: 1.20x [0.99, 1.25]",
+        ),
+        JudgeCase(
+            id="unstable",
+            latency=latency(3.0, stable=False),
+            verdict="rejected",
+            says="not proven faster than fp32 on this host: 3.00x [2.95, 3.05], unstable",
+        ),
+        JudgeCase(
+            id="a-failed-proof-outweighs-all",
+            failures=("only 0 of 50 run quantized",),
+            verdict="rejected",
+            says="only 0 of 50 run quantized; accuracy drop +0.00",
+        ),
+        JudgeCase(
+            id="fp16-is-kept-for-gpus",
+            name="fp16",
+            latency=latency(0.8),
+            verdict="rejected",
+            says="(kept for GPUs; not run on a GPU)",
+        ),
+    ],
+    ids=lambda case: case.id,
+)
+def test_a_verdict_has_its_reason(case: JudgeCase) -> None:
+    row = candidate(case.name, wrong=case.wrong, latency=case.latency, failures=list(case.failures))
+    verdict, reason = judge(row, FP32, SELECTION, case.gate)
+    assert verdict == case.verdict
+    assert case.says in reason
+    assert row.evidence["accuracy"]["lost"] == max(0, case.wrong - 20)
+    assert row.evidence["accuracy"]["limit"] == case.gate.max_accuracy_drop
+    json.dumps(row.evidence, allow_nan=False)
+
+
+def test_fp32_is_the_reference() -> None:
+    assert judge(FP32, FP32, SELECTION, Gate())[0] == "reference"
+
+
+def _settle(*rows: Candidate) -> tuple[list[Candidate], dict[str, tuple[str, str]]]:
+    everything = [FP32, *rows]
+    verdicts = {row.name: judge(row, FP32, SELECTION, Gate()) for row in everything}
+    return keep_best_int8(everything, verdicts)
+
+
+def test_the_fastest_int8_that_passed_is_kept_under_its_reserved_name() -> None:
+    kept, verdicts = _settle(
+        candidate("int8", latency=latency(1.5)),
+        candidate("int8-early-float", latency=latency(1.8)),
+        candidate("int8-third", latency=latency(3.0), wrong=90),
+    )
+    assert [row.name for row in kept] == ["fp32", "int8"]
+    assert set(verdicts) == {"fp32", "int8"}
+    assert kept[1].evidence["candidate"] == "int8-early-float"
+    assert verdicts["int8"][0] == "passed"
+    assert "1.80x" in verdicts["int8"][1]
+    others = kept[1].evidence["other_candidates"]
+    assert [(row["name"], row["verdict"]) for row in others] == [
+        ("int8", "passed"),
+        ("int8-third", "rejected"),
+    ]
+
+
+def test_where_none_passed_the_most_accurate_is_kept() -> None:
+    kept, verdicts = _settle(
+        candidate("int8", wrong=90, latency=latency(4.0)), candidate("int8-early-float", wrong=40)
+    )
+    assert kept[1].evidence["candidate"] == "int8-early-float"
+    assert verdicts["int8"][0] == "rejected"
+
+
+def test_without_int8_nothing_changes() -> None:
+    rows, verdicts = [FP32], {"fp32": ("reference", "")}
+    assert keep_best_int8(rows, verdicts) == (rows, verdicts)
+
+
+def test_every_machine_that_can_be_detected_can_be_exported_for() -> None:
+    flags = (
+        "amx_int8",
+        "avx512_vnni",
+        "avx_vnni",
+        "avx512f",
+        "avx512bw",
+        "avx2",
+        "i8mm",
+        "asimddp",
+    )
+    names = {instruction_set(frozenset(flags[start:])) for start in range(len(flags) + 1)}
+    assert names == set(TYPES_BY_INSTRUCTION_SET)
+
+
+TASK = ImageTask(
+    preprocessing=ImagePreprocessing(height=8, width=8),
+    labels=ClassLabels(names=("a", "b", "c", "d", "e")),
+)
+
+
+@pytest.fixture
+def pictures(rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    return rng.integers(0, 256, (32, 8, 8, 3), dtype=np.uint8)
+
+
+def test_candidates_are_made_for_the_machine(pictures: np.ndarray[Any, Any]) -> None:
+    rows = {
+        row.name: row
+        for row in make_candidates(convolutions(), TASK, pictures, instruction_set="avx2")
+    }
+    assert list(rows)[:3] == ["fp32", "fp16", "int8"]
+    assert (rows["fp32"].tuned_for, rows["fp16"].tuned_for) == (None, None)
+    assert rows["int8"].tuned_for == "avx2"
+    assert rows["int8"].recipe["types"]["reduce_range"] is True
+    assert rows["int8"].recipe["num_samples"] == 32
+    assert not any(row.failures for row in rows.values())
+    # The normalisation is the first scale: the float picture is never made.
+    assert "Sub" not in operators(rows["int8"].model)
+    assert "Sub" in operators(rows["fp32"].model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArithmeticCase:
+    """A contract or a machine on which the integer way in is not exact."""
+
+    id: str
+    preprocessing: ImagePreprocessing
+    instruction_set: str
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ArithmeticCase(
+            id="a-mean-for-each-channel",
+            preprocessing=replace(TASK.preprocessing, mean=(123.7, 116.3, 103.5)),
+            instruction_set="avx_vnni",
+        ),
+        ArithmeticCase(
+            id="signed-activations",
+            preprocessing=TASK.preprocessing,
+            instruction_set="dotprod",
+        ),
+    ],
+    ids=lambda case: case.id,
+)
+def test_otherwise_the_graph_does_the_arithmetic(
+    case: ArithmeticCase, pictures: np.ndarray[Any, Any]
+) -> None:
+    task = replace(TASK, preprocessing=case.preprocessing)
+    made = make_candidates(convolutions(), task, pictures, instruction_set=case.instruction_set)
+    fp32, int8 = made[0], made[2]
+    assert {"Sub", "Mul", "QuantizeLinear"} <= set(operators(int8.model))
+    assert int8.recipe["input_scale"] is None
+    answers = [row.engine(task, num_threads=1).run({"image": pictures}) for row in (fp32, int8)]
+    exact, got = (answer["probabilities"] for answer in answers)
+    assert np.abs(exact - got).max() < 0.1
+
+
+def test_a_quantizer_that_did_nothing_is_a_failure(
+    pictures: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeml.workflows.candidates.quantize_core", lambda core, *_: core)
+    task = replace(TASK, preprocessing=replace(TASK.preprocessing, mean=(1.0, 2.0, 3.0)))
+    int8 = make_candidates(convolutions(), task, pictures, instruction_set="avx_vnni")[2]
+    assert int8.failures == ["only 0 of 3 Conv/MatMul/Gemm run quantized"]
