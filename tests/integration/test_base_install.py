@@ -10,7 +10,7 @@ import edgeml
 from tests.base_environment import make_base_environment
 from tests.trained import Trained
 
-_ABSENT = "torch transformers onnx tritonclient sympy onnxscript".split()
+_ABSENT = ["torch", "transformers", "onnx", "tritonclient", "sympy", "onnxscript"]
 
 
 @pytest.mark.slow
@@ -25,5 +25,5 @@ def test_base_wheel_and_pillow_make_the_same_prediction(trained: Trained, tmp_pa
 
     assert there["label"] == here.label
     assert there["scores"] == dict(here.scores)
-    code = "import importlib.util as u; print([m for m in %r if u.find_spec(m)])" % (_ABSENT,)
+    code = f"import importlib.util as u; print([m for m in {_ABSENT} if u.find_spec(m)])"
     assert environment.run("-c", code).strip() == "[]"

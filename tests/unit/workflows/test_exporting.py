@@ -21,7 +21,7 @@ from edgeml.core.progress import ProgressEvent
 from edgeml.errors import BundleError, DataError, InputError, ParityError
 from edgeml.training.checkpoint import read_checkpoint
 from edgeml.workflows.candidates import Candidate
-from edgeml.workflows.exporting import ExportSettings, Exported
+from edgeml.workflows.exporting import Exported, ExportSettings
 from tests.trained import TIMING, Trained, make_pictures
 from tests.unit.workflows.test_candidates import latency
 
@@ -328,7 +328,7 @@ def test_a_kill_in_the_middle_leaves_the_old_bundle(
     shutil.copytree(quick.bundle, place)
     run = subprocess.run(
         [sys.executable, "-c", KILLED, str(quick.checkpoint.parent), str(place)],
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         check=False,
         timeout=120,

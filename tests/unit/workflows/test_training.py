@@ -114,19 +114,16 @@ def test_a_wrong_argument_is_refused(tmp_path: Path, options: dict[str, Any], sa
 
 
 def test_unreadable_pictures_are_counted_and_named(tiny: str, tmp_path: Path) -> None:
-    for name in ("cat/1.png", "cat/2.png", "cat/3.png", "dog/1.png", "dog/2.png", "dog/bad.png"):
-        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "data" / name).write_bytes(b"" if "bad" in name else rgb_file())
-    with pytest.raises(DataError, match=r"1 of \d pictures cannot be used: bad\.png"):
-        for seed in range(9):  # until the bad one is not in the test part, which is not read here
-            edgeml.finetune(
-                data=tmp_path / "data",
-                out=tmp_path / "c",
-                model=tiny,
-                image_size=SIDE,
-                weights="random",
-                settings=replace(SETTINGS, seed=seed),
-            )
+    for number in range(3):
+        for name, data in (("cat", rgb_file()), ("dog", b"")):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "data" / name / f"{name}{number}.png").write_bytes(data)
+    with pytest.raises(DataError, match=r"1 of 2 pictures cannot be used: dog\d\.png"):
+        edgeml.finetune(
+            data=tmp_path / "data", out=tmp_path / "c", model=tiny, image_size=SIDE,
+            weights="random", settings=SETTINGS,
+        )  # fmt: skip
+    assert not (tmp_path / "c").exists()
 
 
 def test_three_pictures_a_class_are_enough(tiny: str, tmp_path: Path) -> None:
