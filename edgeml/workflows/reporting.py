@@ -34,7 +34,6 @@ class Report:
         rows: One row a variant and target.
         metrics: The recipe's own figures.
         curve: Step to smoothed training loss, for the picture.
-        chosen: Name of the chosen variant, marked in the table.
     """
 
     recipe: str
@@ -43,7 +42,6 @@ class Report:
     rows: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     curve: Sequence[tuple[float, float]] = ()
-    chosen: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of ``report.json``."""
@@ -71,6 +69,7 @@ COLUMNS = (
     Column(key="name", heading="variant"),
     Column(key="size_bytes", heading="MB", form=".2f", scale=1e-6),
     Column(key="accuracy", heading="accuracy", form=".4f"),
+    Column(key="samples", heading="on", form=",.0f"),
     Column(key="p50_ms", heading="p50 ms", form=".3f"),
     Column(key="p90_ms", heading="p90 ms", form=".3f"),
     Column(key="speedup", heading="speedup", form=".2f"),
@@ -133,7 +132,7 @@ def _table(report: Report) -> str:
     )
     body = []
     for row in report.rows:
-        mark = " class='chosen'" if row.get("name") == report.chosen else ""
+        mark = " class='chosen'" if row.get("verdict") == "chosen" else ""
         cells = "".join(
             f"<td{_number_class(column)}>{escape(cell(row, column))}</td>" for column in COLUMNS
         )

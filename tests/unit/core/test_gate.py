@@ -152,3 +152,10 @@ def test_a_limit_that_is_no_fraction_is_refused(name: str, value: float) -> None
     limits: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=name):
         Gate(**limits)
+
+
+@pytest.mark.parametrize("value", [-0.001, float("nan"), float("inf")])
+def test_a_divergence_is_finite_and_not_negative(value: float) -> None:
+    with pytest.raises(ValueError, match="max_mean_kl"):
+        Gate(max_mean_kl=value)
+    assert Gate(max_mean_kl=1.5).max_mean_kl == 1.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,3 +240,21 @@ def test_the_interval_covers_the_true_median(rng: np.random.Generator) -> None:
         low, high = bootstrap_median(values, seed=seed)
         covered += low <= 1.5 <= high
     assert 180 <= covered <= 199
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rounds", 0),
+        ("calls", 0),
+        ("calls", -1),
+        ("warmup", -1),
+        ("seed", -1),
+        ("max_spread", -0.1),
+        ("max_spread", float("nan")),
+        ("budget_s", -1.0),
+    ],
+)
+def test_a_plan_that_measures_nothing_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        TimingPlan(**{name: value})

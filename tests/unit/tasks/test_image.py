@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgeml.errors import InputError, MissingExtraError
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import ImagePreprocessing, ImageTask
-from tests.pictures import scene
+from tests.pictures import png, rgb_file, scene
 
 SMALL = ImagePreprocessing(height=8, width=8)
 _positive = st.floats(0.125, 255, width=32)
@@ -193,3 +193,26 @@ def test_the_signature_is_the_contracts() -> None:
     outputs = {"probabilities": np.array([[0.25, 0.75], [1, 0]], dtype=np.float32)}
     answers = task.interpret(outputs, served_by="me")
     assert [(answer.label, answer.score) for answer in answers] == [("b", 0.75), ("a", 1.0)]
+
+
+def test_a_tensor_may_be_written_to() -> None:
+    # Those who take it without a copy, such as torch, warn of memory that is read-only.
+    for item in (scene(8, 8), rgb_file(), scene(30, 20)):
+        tensor = SMALL.prepare(item)
+        assert tensor.flags.writeable
+        tensor[:] = 0
+    picture = scene(8, 8)
+    SMALL.prepare(picture)[:] = 0
+    np.testing.assert_array_equal(picture, scene(8, 8))
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+@pytest.mark.parametrize("shape", [(1, 50_000_000), (50_000_000, 1), (1, 65_536)])
+def test_extreme_proportions_are_refused_by_name(fit: Any, shape: tuple[int, int]) -> None:
+    preprocessing = ImagePreprocessing(height=96, width=96, fit=fit, resample="lanczos")
+    with pytest.raises(InputError, match="the limit max_side is 65535"):
+        preprocessing.prepare(np.broadcast_to(np.uint8(7), shape))
+    with pytest.raises(InputError, match="max_side"):
+        preprocessing.prepare(png(shape[1], shape[0]))  # by its header: there are no rows in it
+    long = np.broadcast_to(np.uint8(7), (1, 65_535))
+    assert set(preprocessing.prepare(long).ravel().tolist()) == {7}

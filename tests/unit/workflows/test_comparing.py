@@ -19,6 +19,7 @@ from tests.small import INPUT, OUTPUT, TASK
 PLAN = TimingPlan(rounds=4, calls=1, warmup=1)
 IMAGES = np.zeros((20, 8, 8, 3), dtype=np.uint8)
 IMAGES[:, 0, 0, 0] = np.arange(20) % 4
+IMAGES[:, 0, 0, 1] = np.arange(20)
 LABELS = (np.arange(20) % 4).astype(np.int64)
 
 
@@ -35,7 +36,6 @@ def _reader(name: str, *, wrong: int = 0) -> TaskPredictor:
 
 
 def test_rows_say_who_answered_how_fast_and_how_well() -> None:
-    IMAGES[:, 0, 0, 1] = np.arange(20)
     rows = edgeml.compare(
         {"reference": _reader("one"), "candidate": _reader("two", wrong=3)},
         {INPUT: IMAGES},

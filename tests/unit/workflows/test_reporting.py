@@ -31,7 +31,6 @@ def _report(**options: Any) -> edgeml.Report:
         "source": {"model": "lite0"},
         "rows": [ROW],
         "metrics": {"seconds": 3},
-        "chosen": "int8",
         **options,
     }
     return edgeml.Report(**values)
@@ -68,7 +67,12 @@ def test_people_get_the_figures() -> None:
     for figure in ("3.90", "0.9123", "0.500", "0.750", "1.80", "1.80x [1.75, 1.85]", "step 40"):
         assert figure in text
     assert found.tags.count("svg") == 2
-    assert "chosen" in render_html(_report())
+
+
+def test_the_chosen_row_and_no_other_is_marked() -> None:
+    other = {**ROW, "verdict": "rejected"}
+    page = render_html(_report(rows=[other, ROW, other]))
+    assert page.count("<tr class='chosen'>") == 1
 
 
 def test_no_name_breaks_out_of_the_page() -> None:
@@ -88,7 +92,7 @@ def test_no_name_breaks_out_of_the_page() -> None:
 
 def test_what_was_not_measured_is_a_dash() -> None:
     row = {"target": "triton-grpc", "p50_ms": None}
-    assert [cell(row, column) for column in COLUMNS] == ["triton-grpc"] + ["-"] * 8
+    assert [cell(row, column) for column in COLUMNS] == ["triton-grpc", *["-"] * (len(COLUMNS) - 1)]
     page = render_html(_report(rows=[ROW, row]))
     assert _Tags(page).tags.count("rect") == 1
 

@@ -1,0 +1,115 @@
+"""torch, fp32, fp16 and INT8 give the same answers, within one table, at any size and batch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import edgeml
+from edgeml.core.predictor import Predictor
+from edgeml.errors import HostMismatchWarning
+from edgeml.exporting.checks import (
+    GOLDEN_TOLERANCE,
+    PARITY_TOLERANCE,
+    check_invariance,
+    check_parity,
+    run_batches,
+)
+from edgeml.runtime.engine import OnnxEngine, SessionSettings
+from tests.trained import SIDE, Trained
+
+VARIANTS = ("fp32", "fp16", "int8")
+
+
+@pytest.fixture(scope="module")
+def pictures(trained: Trained) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Every picture that the model was not fitted to, then noise of every brightness."""
+    parts = [edgeml.load_split(trained.checkpoint, part=part) for part in ("validation", "test")]
+    real = np.concatenate([tensors["image"] for tensors, _ in parts])
+    rng = np.random.default_rng(7)
+    noise = rng.integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8)
+    return real, noise
+
+
+@pytest.fixture(scope="module")
+def torch_answers(trained: Trained, pictures: Any) -> Iterator[np.ndarray[Any, Any]]:
+    threads = torch.get_num_threads()
+    with edgeml.load_checkpoint(trained.checkpoint, num_threads=1) as predictor:
+        yield _answers(predictor, np.concatenate(pictures))
+    torch.set_num_threads(threads)
+
+
+def _answers(predictor: Predictor, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return predictor.run({"image": images})["probabilities"]
+
+
+def _load(trained: Trained, variant: str) -> Predictor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HostMismatchWarning)  # it was exported here
+        return edgeml.load(trained.bundle, variant=variant, num_threads=2)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_answers_like_torch(
+    trained: Trained,
+    pictures: Any,
+    torch_answers: Any,
+    variant: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    with _load(trained, variant) as predictor:
+        got = _answers(predictor, np.concatenate(pictures))
+    parity = check_parity(torch_answers, got, tolerance=PARITY_TOLERANCE[variant])
+    record_property("worst", parity.to_json())
+    assert parity.ok, parity
+    if variant != "int8":
+        assert parity.flips == 0
+    else:
+        # Single samples may move far; the whole may not.
+        assert parity.mean_abs_diff < 0.15
+        assert parity.flips <= len(got) // 4
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_answer_does_not_depend_on_its_neighbours(
+    trained: Trained, pictures: Any, variant: str
+) -> None:
+    row = trained.exported.bundle.manifest.variant(variant)
+    assert row
+    engine = OnnxEngine(trained.bundle / row.file)
+    found = check_invariance(engine, np.concatenate(pictures), batch_sizes=(2, 5, 36))
+    assert found.ok, found
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_answer_does_not_depend_on_the_number_of_threads(
+    trained: Trained, pictures: Any, variant: str
+) -> None:
+    row = trained.exported.bundle.manifest.variant(variant)
+    assert row
+    one, two = (
+        run_batches(
+            OnnxEngine(trained.bundle / row.file, settings=SessionSettings(num_threads=count)),
+            pictures[0],
+        )
+        for count in (1, 2)
+    )
+    np.testing.assert_allclose(one, two, atol=GOLDEN_TOLERANCE[variant])
+
+
+def test_a_file_gets_the_answer_of_its_tensor(trained: Trained) -> None:
+    file = trained.pictures / "red/03.png"
+    with _load(trained, "fp32") as predictor:
+        by_file = predictor.predict(file)
+        contract = edgeml.Bundle.read(trained.bundle).manifest.preprocessing
+        assert (contract["height"], contract["width"]) == (SIDE, SIDE)
+        with Image.open(file) as image:
+            tensor = np.array(image.convert("RGB"))
+        (by_tensor,) = predictor.predict_tensors({"image": tensor[None]})
+    assert by_file == by_tensor
