@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeml.core.files import inside, sha256_of, staged_folder, write_json
+from edgeml.core.files import check_place, inside, sha256_of, staged_folder, write_json
 from edgeml.core.manifest import SCHEMA_VERSION, Manifest, Variant
 from edgeml.errors import BundleError, InputError, IntegrityError
 
@@ -266,19 +266,12 @@ def write_golden(folder: Path, golden: Golden) -> None:
 
 
 def check_replaceable(place: Path) -> None:
-    """Refuse to overwrite anything that is not a bundle.
+    """Refuse to overwrite anything that is not a bundle, and a place that cannot be written.
 
     Raises:
-        InputError: ``place`` exists and is neither an empty folder nor a bundle.
+        InputError: ``place`` exists and is neither an empty folder nor a bundle, or cannot be made.
     """
-    if place.is_dir() and ((place / MANIFEST).is_file() or not any(place.iterdir())):
-        return
-    if place.exists():
-        raise InputError(
-            "this exists and is not a bundle; a bundle or a new place was expected; "
-            "choose another --out or move it away",
-            item=str(place),
-        )
+    check_place(place, marker=MANIFEST, kind="bundle")
 
 
 __all__ = [

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgeml.errors import IntegrityError
+from edgeml.errors import InputError, IntegrityError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -74,6 +74,36 @@ def _resolves_inside(root: Path, path: Path) -> bool:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):  # a loop of symbolic links; its type depends on the Python
         return False
+
+
+def check_place(place: Path, *, marker: str, kind: str) -> None:
+    """Refuse a place for a folder before the work that would fill it.
+
+    Args:
+        place: Where the folder shall stand.
+        marker: File that a folder of this kind has, so that it may be replaced.
+        kind: What the folder is, for messages.
+
+    Raises:
+        InputError: ``place`` is something else, or nothing can be written there.
+    """
+    if place.exists() and not (
+        place.is_dir() and ((place / marker).is_file() or not any(place.iterdir()))
+    ):
+        raise InputError(
+            f"this exists and is not a {kind}; a {kind} or a new place was expected; "
+            "choose another --out or move it away",
+            item=str(place),
+        )
+    above = place.absolute().parent
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            f"no folder can be written in '{above}'; a writable place was expected; "
+            "choose another --out",
+            item=str(place),
+        )
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgeml.core.files import staged_folder, write_json
+from edgeml.core.files import check_place, sha256_of, staged_folder, write_json
 from edgeml.errors import DataError, InputError
 from edgeml.training.backbones import build, find_backbone
 
@@ -61,16 +61,10 @@ def check_checkpoint_place(place: Path) -> None:
     """Refuse to overwrite anything that is not a checkpoint; called before training, too.
 
     Raises:
-        InputError: ``place`` exists and is neither an empty folder nor a checkpoint.
+        InputError: ``place`` exists and is neither an empty folder nor a checkpoint, or cannot be
+            made.
     """
-    if place.is_dir() and ((place / FILE).is_file() or not any(place.iterdir())):
-        return
-    if place.exists():
-        raise InputError(
-            "this exists and is not a checkpoint; a checkpoint or a new place was expected; "
-            "choose another --out or move it away",
-            item=str(place),
-        )
+    check_place(place, marker=FILE, kind="checkpoint")
 
 
 def write_checkpoint(place: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
@@ -94,6 +88,7 @@ def write_checkpoint(place: Path, checkpoint: Checkpoint, model: nn.Module) -> N
             "data": dict(checkpoint.data),
             "training": dict(checkpoint.training),
             "provenance": dict(checkpoint.provenance),
+            "files": {name: sha256_of(folder / name) for name in (_WEIGHTS, _SPLIT)},
         }
         write_json(folder / FILE, value)
 
@@ -114,6 +109,9 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
         value = json.loads((path / FILE).read_bytes())
         if value["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version {value['schema_version']}, expected {SCHEMA_VERSION}")
+        for name in (_WEIGHTS, _SPLIT):
+            if sha256_of(path / name) != value["files"][name]:
+                raise ValueError(f"{name} has changed since it was written")
         # From memory: numpy leaves a damaged file open.
         data = io.BytesIO((path / _SPLIT).read_bytes())
         with np.load(data, allow_pickle=False) as archive:

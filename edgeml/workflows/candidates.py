@@ -192,11 +192,12 @@ def measure_candidates(
     one = {INPUT: selection.images[:1]}
     progress(ProgressEvent(stage="time", done=0, total=1, note="interleaved, one thread"))
     calls = {name: (lambda engine=engine: engine.run(one)) for name, engine in single.items()}
-    timings = _steady(calls, baseline=candidates[0].name, plan=measuring.plan)
+    timings, attempts = _steady(calls, baseline=candidates[0].name, plan=measuring.plan)
     for candidate in candidates:
         candidate.latency = timings[candidate.name]
         candidate.evidence["latency"] = {
             **asdict(timings[candidate.name]),
+            "attempts": attempts,
             "threads": 1,
             "batch": 1,
             "baseline": candidates[0].name,
@@ -207,14 +208,14 @@ def measure_candidates(
 
 def _steady(
     calls: Mapping[str, Callable[[], object]], *, baseline: str, plan: TimingPlan
-) -> dict[str, Latency]:
+) -> tuple[dict[str, Latency], int]:
     """Time in turns, again while a neighbour's load makes the ratios unstable, a few times."""
-    timings = compare_latency(calls, baseline=baseline, plan=plan)
-    for attempt in range(1, _TIMING_ATTEMPTS):
+    for attempt in range(1, _TIMING_ATTEMPTS + 1):
+        again = replace(plan, seed=plan.seed + attempt - 1)
+        timings = compare_latency(calls, baseline=baseline, plan=again)
         if all(row.stable for row in timings.values()):
             break
-        timings = compare_latency(calls, baseline=baseline, plan=replace(plan, seed=attempt))
-    return timings
+    return timings, attempt
 
 
 def judge(candidate: Candidate, fp32: Candidate, selection: Samples, gate: Gate) -> tuple[str, str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeml.core.files import inside, sha256_of, staged_folder, write_json
-from edgeml.errors import IntegrityError
+from edgeml.core.files import check_place, inside, sha256_of, staged_folder, write_json
+from edgeml.errors import InputError, IntegrityError
 
 _WRITER = """
 import sys, time
@@ -254,3 +254,11 @@ def test_a_path_that_leaves_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(IntegrityError, match="leaves the folder"):
         inside(tmp_path, path)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(InputError, match="no folder can be written"):
+        check_place(blocked / "deep" / "out", marker="manifest.json", kind="bundle")
+    check_place(tmp_path / "new" / "out", marker="manifest.json", kind="bundle")

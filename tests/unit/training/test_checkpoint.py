@@ -93,6 +93,13 @@ def _flip(name: str, near: bytes) -> Callable[[Path], object]:
     return change
 
 
+def _flip_last_bit(place: Path) -> None:
+    """Change one weight a little: every library still loads the file."""
+    data = bytearray((place / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (place / "model.safetensors").write_bytes(data)
+
+
 def _json(**changes: Any) -> Callable[[Path], object]:
     def change(place: Path) -> None:
         value = json.loads((place / "checkpoint.json").read_text())
@@ -123,6 +130,8 @@ class DamageCase:
     [
         DamageCase(id="weights-cut", damage=_cut("model.safetensors")),
         DamageCase(id="weights-garbled", damage=_flip("model.safetensors", b"blocks")),
+        DamageCase(id="weights-last-bit", damage=_flip_last_bit),
+        DamageCase(id="json-no-files", damage=_without("files")),
         DamageCase(
             id="weights-empty", damage=lambda place: (place / "model.safetensors").write_bytes(b"")
         ),
