@@ -13,7 +13,7 @@ setup: $(LOCK)
 $(LOCK): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); ./tools/python-venv $(PYTHON) $(VENV); }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "setuptools" "torch"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $(LOCK)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
-import edgeml
-from edgeml.cli import fail
+from edgeml.cli import LineParser, guarded
 from edgeml.cli.output import progress_printer, show_line, show_table
 from edgeml.workflows.reporting import COLUMNS, cell
 from export import clothing
@@ -18,23 +16,24 @@ RECIPES = {"clothing": clothing}
 
 def main(argv: list[str] | None = None) -> int:
     """Run one recipe and print its table, or its report as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    return guarded(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    parser = LineParser(prog="python -m export", description=__doc__)
     parser.add_argument("name", choices=tuple(RECIPES))
     parser.add_argument("--preset", default="quick", choices=("quick", "full"))
     parser.add_argument("--artifacts", default="artifacts", type=Path, help="folder of results")
     parser.add_argument("--repository", default="triton_repo", type=Path)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
-    try:
-        with progress_printer(silent=arguments.json) as progress:
-            report = RECIPES[arguments.name].run(
-                preset=arguments.preset,
-                place=arguments.artifacts / arguments.name,
-                repository=arguments.repository,
-                progress=progress,
-            )
-    except edgeml.EdgemlError as exc:
-        return fail(exc)
+    with progress_printer(silent=arguments.json) as progress:
+        report = RECIPES[arguments.name].run(
+            preset=arguments.preset,
+            place=arguments.artifacts / arguments.name,
+            repository=arguments.repository,
+            progress=progress,
+        )
     if arguments.json:
         sys.stdout.write(json.dumps(report.to_json(), allow_nan=False) + "\n")
         return 0

@@ -60,7 +60,7 @@ def run(
         trained.checkpoint,
         out=place / "bundle",
         name="clothing",
-        settings=edgeml.ExportSettings(gate=edgeml.Gate(max_accuracy_drop=0.005)),
+        gate=edgeml.Gate(max_accuracy_drop=0.005),
         progress=progress,
     )
     verification = edgeml.verify(exported.bundle.path)

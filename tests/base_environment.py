@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -43,7 +44,13 @@ def make_base_environment(folder: Path) -> BaseEnvironment:
     """Build the wheel and install it, alone and then with Pillow, with the tested versions."""
     constraints = ["--constraint", str(PROJECT / "constraints.txt")]
     wheels = folder / "wheels"
-    _pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(PROJECT))
+    # From a copy: setuptools leaves a build folder, whose old files would get into later wheels.
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, source)
+    shutil.copytree(PROJECT / "edgeml", source / "edgeml")
+    _pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(source))
     place = folder / "environment"
     venv.create(place, with_pip=True)
     python = place / "bin/python"

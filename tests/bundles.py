@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.core.bundle import Bundle, Golden, write_bundle, write_golden
+from edgeml.core.bundle import SEAL, Bundle, Golden, seal_of, write_bundle, write_golden
 from edgeml.core.manifest import Manifest, Variant
 from edgeml.core.signature import ModelSignature, TensorSpec
 
@@ -72,10 +72,12 @@ def make_bundle(folder: Path, **options: Any) -> Bundle:
 
 
 def spoil(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest's JSON; a value that is returned replaces all of it."""
+    """Change the manifest's JSON and seal it anew; a value that is returned replaces all of it."""
     file = folder / "manifest.json"
     value = json.loads(file.read_text())
     replacement = change(value)
+    if SEAL in value:
+        value[SEAL] = seal_of(value)
     file.write_text(json.dumps(value if replacement is None else replacement))
 
 

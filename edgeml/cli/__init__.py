@@ -1,5 +1,5 @@
 """The command line: argparse and rich, one file a verb, each a thin skin over a workflow."""
 
-from edgeml.cli.main import fail, main
+from edgeml.cli.main import LineParser, guarded, main
 
-__all__ = ["fail", "main"]
+__all__ = ["LineParser", "guarded", "main"]

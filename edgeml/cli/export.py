@@ -47,7 +47,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         data=arguments.data,
         name=arguments.name,
         version=arguments.bundle_version,
-        settings=ExportSettings(gate=gate, num_threads=arguments.threads, seed=arguments.seed),
+        gate=gate,
+        settings=ExportSettings(num_threads=arguments.threads, seed=arguments.seed),
         progress=progress,
     )
     chosen = next(row for row in made.rows if row["name"] == made.bundle.manifest.chosen)

@@ -11,7 +11,7 @@ import json
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import edgeml
@@ -49,15 +49,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(argv), debug=debug)
+
+
+def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
+    """Run something and turn whatever it raises into one ``error:`` line and an exit code.
+
+    Args:
+        action: Returns an exit code.
+        debug: Whether to show tracebacks.
+    """
     try:
-        return _run(argv)
+        return action()
     except KeyboardInterrupt:
-        return _fail("interrupted; run the command again", code=130, debug=debug)
+        return _fail("interrupted; run the command again", code=1, debug=debug)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our stdout has left: there is nobody to tell
         return 1
     except EdgemlError as exc:
-        return fail(exc, debug=debug)
+        return _fail_with(exc, debug=debug)
     except OSError as exc:
         text = f"this machine refused ({_one_line(exc)}); free what it names and run again"
         return _fail(text, code=1, debug=debug)
@@ -87,20 +97,20 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    shared = _Parser(add_help=False)
+    shared = LineParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="one JSON object on stdout")
     shared.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser = _Parser(
+    parser = LineParser(
         prog="edgeml", description="From a checkpoint to a verified deployment.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"edgeml {edgeml.__version__}")
-    groups = {"": parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)}
+    groups = {"": parser.add_subparsers(metavar="VERB", required=True, parser_class=LineParser)}
     for verb in VERBS:
         group, _, name = verb.name.rpartition(" ")
         if group not in groups:
             above = groups[""].add_parser(group, help="run and inspect a Triton server")
             groups[group] = above.add_subparsers(
-                metavar="VERB", required=True, parser_class=_Parser
+                metavar="VERB", required=True, parser_class=LineParser
             )
         sub = groups[group].add_parser(
             name, help=verb.help, description=verb.help, parents=[shared], allow_abbrev=False
@@ -110,14 +120,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class LineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print with its usage."""
         raise InputError(f"{message}; run '{self.prog} --help' for what is expected")
 
 
-def fail(error: EdgemlError, *, debug: bool = False) -> int:
+def _fail_with(error: EdgemlError, *, debug: bool = False) -> int:
     """Print an error's one line and return its exit code."""
     request = isinstance(error, _REQUEST_ERRORS) and not isinstance(error, IntegrityError)
     return _fail(_one_line(error), code=2 if request else 1, debug=debug)

@@ -6,6 +6,7 @@ Pickle is never read: only the kinds of files in ``ALLOWED_SUFFIXES`` may be in 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ ALLOWED_SUFFIXES = frozenset(
 )
 MANIFEST = "manifest.json"
 GOLDEN = "golden/golden.json"
+SEAL = "manifest_sha256"
 REFERENCE = "reference.json"
 _MAX_MANIFEST_BYTES = 16 << 20
 
@@ -62,6 +64,9 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @classmethod
     def read(cls, path: str | Path) -> Bundle:
@@ -100,6 +105,8 @@ class Bundle:
             raise _damaged(
                 root, f"{MANIFEST} does not fit schema {SCHEMA_VERSION}: {text}"
             ) from exc
+        if value.get(SEAL) != seal_of(value):
+            raise _damaged(root, f"{MANIFEST} has changed since it was written")
         for relative in manifest.files:
             inside(root, relative)
             _check_kind(root, relative)
@@ -226,6 +233,16 @@ class Bundle:
             raise _damaged(self.path, reason)
 
 
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """Return the hash of a manifest's JSON values without the seal itself.
+
+    It finds damage, as the hashes of the files do; it is no signature.
+    """
+    rest = {key: value for key, value in manifest.items() if key != SEAL}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_bundle(folder: Path, manifest: Manifest, *, place: Path) -> Bundle:
     """Finish a staged folder: hash its files, write the manifest, and read it back.
 
@@ -246,7 +263,8 @@ def write_bundle(folder: Path, manifest: Manifest, *, place: Path) -> Bundle:
             raise ValueError(f"{place}: a bundle may not hold '{path.name}'")
     files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
     files.pop(MANIFEST, None)  # of an earlier version, when a bundle is copied and extended
-    write_json(folder / MANIFEST, replace(manifest, files=files).to_json())
+    value = replace(manifest, files=files).to_json()
+    write_json(folder / MANIFEST, {**value, SEAL: seal_of(value)})
     return Bundle.read(folder)
 
 

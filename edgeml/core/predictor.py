@@ -8,7 +8,7 @@ classes: an implementation of somebody else's needs nothing of ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, overload, runtime_checkable
@@ -84,16 +84,16 @@ class Predictor(Protocol):
         ...
 
     @overload
-    def predict_batch(self, items: Sequence[Any]) -> list[Prediction]: ...
+    def predict_batch(self, items: Iterable[Any]) -> list[Prediction]: ...
 
     @overload
     def predict_batch(
-        self, items: Sequence[Any], *, on_error: Literal["return"]
+        self, items: Iterable[Any], *, on_error: Literal["return"]
     ) -> list[Prediction | EdgemlError]: ...
 
     @overload
     def predict_batch(
-        self, items: Sequence[Any], *, on_error: Literal["raise"]
+        self, items: Iterable[Any], *, on_error: Literal["raise"]
     ) -> list[Prediction]: ...
 
     def predict_tensors(self, tensors: Tensors) -> list[Prediction]:

@@ -42,6 +42,13 @@ def load_image_folder(folder: Path) -> ImageDataset:
             "arrange the pictures as class/xxx.png"
         )
         raise DataError(source=str(folder), reason=reason)
+    for path in classes:
+        if not _is_plain(path.name):
+            reason = (
+                f"the class folder {path.name!r} has a name that cannot be written into a label; "
+                "printable Unicode was expected; rename it"
+            )
+            raise DataError(source=str(folder), reason=reason)
     items: list[Path] = []
     targets: list[int] = []
     unreadable: list[str] = []
@@ -81,3 +88,8 @@ def _is_picture(path: Path, folder: Path) -> bool:
     """Tell by the name; what cannot be opened, such as a broken link, is reported, not left out."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a name can be a label: one line, and valid Unicode."""
+    return name.isprintable()

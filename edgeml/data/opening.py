@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,32 @@ def open_image_data(data: str | Path) -> ImageDataset:
     return load_image_folder(folder)
 
 
+def place_of(data: str | Path) -> dict[str, str]:
+    """Return where data is, so that it is found again from any working directory."""
+    if isinstance(data, str) and data in NAMED:
+        return {"named": data}
+    return {"folder": str(Path(data).absolute())}
+
+
+def reopen(described: Mapping[str, Any]) -> ImageDataset:
+    """Open the data that a checkpoint describes.
+
+    Args:
+        described: The checkpoint's ``data``, whose ``place`` :func:`place_of` made.
+
+    Raises:
+        DataError: It is not there any more.
+    """
+    place = described["place"]
+    return open_image_data(place["named"] if "named" in place else Path(place["folder"]))
+
+
+def picture_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Return a 64-bit hash of each prepared picture, uint64 ``(samples,)``."""
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
+    return np.fromiter((int.from_bytes(one, "big") for one in digests), np.uint64, len(images))
+
+
 def prepare_images(
     dataset: ImageDataset,
     indices: npt.NDArray[np.int64],
@@ -70,7 +97,8 @@ def prepare_images(
         try:
             images[row] = preprocessing.prepare(dataset.items[index])
         except InputError as exc:
-            bad.append(str(exc))
+            item, label = dataset.items[index], dataset.labels[dataset.targets[index]]
+            bad.append(f"{label}/{exc}" if isinstance(item, Path) else str(exc))
         if row % 100 == 99 or row + 1 == len(indices):
             progress(ProgressEvent(stage="prepare images", done=row + 1, total=len(indices)))
     if bad:

@@ -12,8 +12,11 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeml.errors import InputError
+
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+_MAX_THREADS = 256
 _CPUINFO = Path("/proc/cpuinfo")
 
 # Best first: the first row whose flags are all present names the machine's integer arithmetic.
@@ -87,6 +90,21 @@ def available_threads() -> int:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     quota = _cgroup_quota()
     return max(1, count if quota is None else min(count, math.floor(quota + 0.5)))
+
+
+def check_threads(num_threads: int | None) -> int:
+    """Return a number of threads that a session may be given; None is what this machine allows.
+
+    Raises:
+        InputError: It is not between 1 and 256.
+    """
+    if num_threads is None:
+        return available_threads()
+    if not 1 <= num_threads <= _MAX_THREADS:
+        raise InputError(
+            f"num_threads is {num_threads}; 1 to {_MAX_THREADS} was expected", got=num_threads
+        )
+    return num_threads
 
 
 def _cgroup_quota() -> float | None:

@@ -57,7 +57,8 @@ def decode_image(item: Any, limits: ImageLimits) -> Image.Image:
     (16-bit grey by rounding value / 257).
 
     Args:
-        item: Encoded bytes, a path, a PIL image, or a uint8 array ``(height, width[, 3])``.
+        item: Encoded bytes, a path, an open binary file, a PIL image, or a uint8 array
+            ``(height, width[, 3])``.
         limits: What it may cost.
 
     Returns:
@@ -75,6 +76,8 @@ def decode_image(item: Any, limits: ImageLimits) -> Image.Image:
         return _from_bytes(_read(path, limits), path.name, limits)
     if isinstance(item, (bytes, bytearray, memoryview)):
         return _from_bytes(bytes(item), "image", limits)
+    if isinstance(item, io.IOBase):
+        return _from_bytes(_read_open(item, limits), "image", limits)
     raise InputError(
         f"a {type(item).__name__} is not an image; bytes, a path, a PIL image or a uint8 array "
         "(height, width[, 3]) was expected; convert it",
@@ -95,6 +98,18 @@ def _read(path: Path, limits: ImageLimits) -> bytes:
         raise InputError(
             f"the file cannot be read ({exc}); a readable image file was expected", item=str(path)
         ) from exc
+
+
+def _read_open(file: Any, limits: ImageLimits) -> bytes:
+    try:
+        data = file.read(limits.max_bytes + 1)
+    except (OSError, ValueError) as exc:
+        raise InputError(
+            f"the open file cannot be read ({exc}); a readable binary file was expected"
+        ) from exc
+    if not isinstance(data, bytes):
+        raise InputError("the open file gives text; a file opened with mode 'rb' was expected")
+    return data
 
 
 def _from_bytes(data: bytes, name: str, limits: ImageLimits) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, overload
 
@@ -69,19 +69,19 @@ class TaskPredictor:
         return self.predict_tensors(self._task.collate([self._prepare(item)]))[0]
 
     @overload
-    def predict_batch(self, items: Sequence[Any]) -> list[Prediction]: ...
+    def predict_batch(self, items: Iterable[Any]) -> list[Prediction]: ...
 
     @overload
     def predict_batch(
-        self, items: Sequence[Any], *, on_error: Literal["return"]
+        self, items: Iterable[Any], *, on_error: Literal["return"]
     ) -> list[Prediction | EdgemlError]: ...
 
     @overload
     def predict_batch(
-        self, items: Sequence[Any], *, on_error: Literal["raise"]
+        self, items: Iterable[Any], *, on_error: Literal["raise"]
     ) -> list[Prediction]: ...
 
-    def predict_batch(self, items: Sequence[Any], *, on_error: str = "raise") -> Any:
+    def predict_batch(self, items: Iterable[Any], *, on_error: str = "raise") -> Any:
         """Answer several items, in their order.
 
         Args:
@@ -98,6 +98,10 @@ class TaskPredictor:
         """
         if on_error not in ("raise", "return"):
             raise InputError(f"on_error is {on_error!r}; 'raise' or 'return' was expected")
+        if isinstance(items, (str, bytes, bytearray, memoryview)):
+            kind = type(items).__name__
+            raise InputError(f"the items are one {kind}; a list was expected; call predict()")
+        items = list(items)
         self._check_open()
         results: list[Prediction | EdgemlError] = []
         for start in range(0, len(items), _CHUNK):

@@ -43,6 +43,7 @@ class Checkpoint:
         preprocessing: The input contract, as JSON values.
         data: Name, fingerprint and source of the data.
         split: Part to int64 indices into the data.
+        seen: uint64 hashes of the pictures that training and the choice of an epoch have seen.
         training: Settings, history and accuracy.
         provenance: Seed, weights, library versions.
     """
@@ -53,6 +54,7 @@ class Checkpoint:
     preprocessing: Mapping[str, Any]
     data: Mapping[str, Any]
     split: Mapping[str, npt.NDArray[np.int64]]
+    seen: npt.NDArray[np.uint64]
     training: Mapping[str, Any]
     provenance: Mapping[str, Any]
 
@@ -78,7 +80,7 @@ def write_checkpoint(place: Path, checkpoint: Checkpoint, model: nn.Module) -> N
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         save_file(state, folder / _WEIGHTS)
         arrays: dict[str, Any] = {part: checkpoint.split[part] for part in _PARTS}
-        np.savez(folder / _SPLIT, **arrays)
+        np.savez(folder / _SPLIT, seen=checkpoint.seen, **arrays)
         value = {
             "schema_version": SCHEMA_VERSION,
             "task": checkpoint.task,
@@ -116,6 +118,7 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
         data = io.BytesIO((path / _SPLIT).read_bytes())
         with np.load(data, allow_pickle=False) as archive:
             split = {part: archive[part].astype(np.int64) for part in _PARTS}
+            seen = archive["seen"].astype(np.uint64)
         checkpoint = Checkpoint(
             task=value["task"],
             model=value["model"],
@@ -123,6 +126,7 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
             preprocessing=value["preprocessing"],
             data=value["data"],
             split=split,
+            seen=seen,
             training=value["training"],
             provenance=value["provenance"],
         )

@@ -65,8 +65,8 @@ class TrainingSettings:
                 raise InputError(f"{name} is {getattr(self, name)}; 0 to 1 was expected")
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"weight_decay is {self.weight_decay}; at least 0 was expected")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; at least 0 was expected")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is {self.seed}; 0 to 2**63 - 1 was expected")
         if self.num_threads is not None and self.num_threads < 1:
             raise InputError(f"num_threads is {self.num_threads}; at least 1 was expected")
 

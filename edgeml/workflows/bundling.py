@@ -39,6 +39,7 @@ class Packing:
         dataset: Where the golden examples come from.
         golden: Indices of the golden examples.
         candidates: The measured variants, fp32 first.
+        broken: Name to reason of candidates that cannot be used and are not in the bundle.
         verdicts: Variant name to verdict and reason; one is ``chosen``.
         selection: What the variants were compared on.
         seed: Seed of the export.
@@ -52,6 +53,7 @@ class Packing:
     golden: list[int]
     candidates: tuple[Candidate, ...]
     verdicts: Mapping[str, tuple[str, str]]
+    broken: Mapping[str, str]
     selection: Samples
     seed: int
 
@@ -75,7 +77,8 @@ def pack(place: Path, packing: Packing) -> None:
             chosen=chosen.name,
             chosen_by_device={
                 "cpu": chosen.name,
-                "gpu": half.name if half and not half.failures else "fp32",
+                # Not faster on this CPU is no reason against it; being wrong is.
+                "gpu": half.name if half and half.evidence["no_worse"] else "fp32",
             },
             files={row.file: row.sha256 for row in variants},
             provenance=_provenance(packing),
@@ -150,8 +153,9 @@ def _reference(packing: Packing) -> dict[str, Any]:
     """Describe validation inputs and each variant's confidences, for a drift monitor."""
     images = packing.selection.images
     edges = np.linspace(0, 1, _BINS + 1)
-    brightness = images.reshape(len(images), -1).mean(axis=1) / 255
-    contrast = images.reshape(len(images), -1).std(axis=1) / 128
+    # One picture at a time: numpy would make a float copy of all of them.
+    brightness = np.array([image.mean() / 255 for image in images])
+    contrast = np.array([image.std() / 128 for image in images])
     variants = {}
     for candidate in packing.candidates:
         assert candidate.probabilities is not None
@@ -183,7 +187,11 @@ def _provenance(packing: Packing) -> dict[str, Any]:
     checkpoint = packing.checkpoint
     return {
         "model": checkpoint.model,
-        "data": {**checkpoint.data, "proven_on": packing.dataset.fingerprint},
+        "data": {
+            **{key: value for key, value in checkpoint.data.items() if key != "place"},
+            "proven_on": packing.dataset.fingerprint,
+        },
+        "broken": dict(packing.broken),
         "training": {
             "accuracy": checkpoint.training["accuracy"],
             "settings": checkpoint.training["settings"],

@@ -13,8 +13,8 @@ from edgeml.core.gate import Gate
 from edgeml.core.paired import compare_accuracy
 from edgeml.core.progress import Progress, ProgressEvent, silent
 from edgeml.core.timing import TimingPlan
-from edgeml.errors import InputError, ParityError
-from edgeml.runtime.host import available_threads, detect_host
+from edgeml.errors import DataError, ExportError, InputError, ParityError
+from edgeml.runtime.host import check_threads, detect_host
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import INPUT, OUTPUT, ImagePreprocessing, ImageTask
 
@@ -34,7 +34,6 @@ class ExportSettings:
     """How an export measures.
 
     Attributes:
-        gate: When a variant is no worse than fp32.
         num_threads: Threads for everything but latency, which is taken with one; None takes what
             affinity and cgroup quota allow.
         timing: How much to time.
@@ -42,7 +41,6 @@ class ExportSettings:
             seen.
     """
 
-    gate: Gate = field(default_factory=Gate)
     num_threads: int | None = None
     timing: TimingPlan = field(default_factory=TimingPlan)
     seed: int = 0
@@ -61,6 +59,9 @@ class Exported:
     bundle: Bundle
     rows: tuple[dict[str, Any], ...]
 
+    def __fspath__(self) -> str:
+        return str(self.bundle.path)
+
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the command line's JSON."""
         manifest = self.bundle.manifest
@@ -77,6 +78,7 @@ def export(
     *,
     out: str | Path,
     data: str | Path | None = None,
+    gate: Gate | None = None,
     name: str | None = None,
     version: str = "1",
     settings: ExportSettings | None = None,
@@ -91,10 +93,12 @@ def export(
     Args:
         source: A checkpoint folder of :func:`finetune`.
         out: The bundle's folder; a bundle that stands there is replaced when the new one is whole.
-        data: Data to prove on; None takes what the checkpoint was trained on.
+        data: Data to prove on; None takes what the checkpoint was trained on. Pictures that the
+            training has seen are refused.
+        gate: When a variant is no worse than fp32; None is ``Gate()``, half a point.
         name: The bundle's name; None takes the name of ``out`` without ``.bundle``.
         version: The bundle's version.
-        settings: Gate, threads, timing, seed.
+        settings: Threads, timing, seed.
         progress: Told of each step.
 
     Raises:
@@ -107,12 +111,13 @@ def export(
     place = Path(out)
     check_replaceable(place)
     settings = settings or ExportSettings()
-    threads = settings.num_threads or available_threads()
+    threads = check_threads(settings.num_threads)
     settings = replace(settings, num_threads=threads)
     job = _open(Path(source), data, settings)
     parts = _prepare(job, settings, progress)
-    candidates = _candidates(job, parts, settings, progress)
-    candidates, verdicts = _decide(candidates, parts.selection, settings.gate)
+    made = _candidates(job, parts, settings, progress)
+    candidates = [row for row in made if not row.broken]
+    candidates, verdicts = _decide(candidates, parts.selection, gate or Gate())
     _report_once(candidates, job, parts.reporting, num_threads=threads)
 
     from edgeml.workflows.bundling import Packing, pack
@@ -126,12 +131,15 @@ def export(
         golden=_golden_indices(job),
         candidates=tuple(candidates),
         verdicts=verdicts,
+        broken={row.name: row.broken for row in made if row.broken},
         selection=parts.selection,
         seed=settings.seed,
     )
     pack(place, packing)
     bundle = Bundle.read(place)
-    return Exported(bundle=bundle, rows=tuple(_row(v) for v in bundle.manifest.variants))
+    rows = [_row(variant) for variant in bundle.manifest.variants]
+    rows += [_broken_row(row) for row in made if row.broken]
+    return Exported(bundle=bundle, rows=tuple(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +151,7 @@ class _Job:
     task: ImageTask
     dataset: ImageDataset
     split: Split
+    foreign: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,12 +165,11 @@ class _Parts:
 
 def _open(source: Path, data: str | Path | None, settings: ExportSettings) -> _Job:
     from edgeml.data.dataset import Split, make_split
-    from edgeml.data.opening import open_image_data
-    from edgeml.errors import DataError
+    from edgeml.data.opening import open_image_data, reopen
     from edgeml.training.checkpoint import read_checkpoint
 
     checkpoint, network = read_checkpoint(source)
-    dataset = open_image_data(data if data is not None else checkpoint.data["data"])
+    dataset = open_image_data(data) if data is not None else reopen(checkpoint.data)
     if dataset.labels != checkpoint.labels:
         reason = (
             f"its classes are {', '.join(dataset.labels)}; the checkpoint's are "
@@ -171,7 +179,10 @@ def _open(source: Path, data: str | Path | None, settings: ExportSettings) -> _J
     if dataset.fingerprint == checkpoint.data["fingerprint"]:
         split = Split(**checkpoint.split)
     elif data is None:
-        reason = "the data has changed since training; its split would leak: pass --data explicitly"
+        reason = (
+            "the data has changed since training, so that its stored split would leak; restore it, "
+            "train again, or pass --data with pictures that the training has not seen"
+        )
         raise DataError(source=dataset.name, reason=reason)
     else:
         split = make_split(dataset, seed=settings.seed)
@@ -179,7 +190,14 @@ def _open(source: Path, data: str | Path | None, settings: ExportSettings) -> _J
         preprocessing=ImagePreprocessing.from_json(checkpoint.preprocessing),
         labels=ClassLabels(names=checkpoint.labels),
     )
-    return _Job(checkpoint=checkpoint, network=network, task=task, dataset=dataset, split=split)
+    return _Job(
+        checkpoint=checkpoint,
+        network=network,
+        task=task,
+        dataset=dataset,
+        split=split,
+        foreign=dataset.fingerprint != checkpoint.data["fingerprint"],
+    )
 
 
 def _prepare(job: _Job, settings: ExportSettings, progress: Progress) -> _Parts:
@@ -194,11 +212,29 @@ def _prepare(job: _Job, settings: ExportSettings, progress: Progress) -> _Parts:
 
     rng = np.random.default_rng(settings.seed)
     shuffled = rng.permutation(job.split.train)
-    return _Parts(
+    parts = _Parts(
         calibration=images(np.sort(shuffled[:_CALIBRATION_SAMPLES])),
         selection=samples(rng.permutation(job.split.validation)),
         reporting=samples(job.split.test),
     )
+    if job.foreign:
+        _refuse_seen(job, parts)
+    return parts
+
+
+def _refuse_seen(job: _Job, parts: _Parts) -> None:
+    """Refuse data that overlaps what the checkpoint was trained on, with the count."""
+    from edgeml.data.opening import picture_hashes
+
+    images = (parts.selection.images, parts.reporting.images)
+    hashes = np.concatenate([picture_hashes(part) for part in images])
+    seen = int(np.isin(hashes, job.checkpoint.seen).sum())
+    if seen:
+        reason = (
+            f"{seen} of {len(hashes)} pictures to prove on were in the checkpoint's training data; "
+            "none was expected; remove them"
+        )
+        raise DataError(source=job.dataset.name, reason=reason)
 
 
 def _candidates(
@@ -207,7 +243,8 @@ def _candidates(
     from edgeml.exporting.from_torch import trace_image_model
     from edgeml.training.engine import TorchEngine
     from edgeml.training.loop import Normalisation
-    from edgeml.workflows import candidates as making
+    from edgeml.workflows import judging
+    from edgeml.workflows.candidates import make_candidates
 
     contract = job.task.preprocessing
     progress(ProgressEvent(stage="trace", done=0, total=1, note="torch to ONNX"))
@@ -220,43 +257,52 @@ def _candidates(
         job.task.signature,
         num_threads=threads,
     )
-    reference = torch_engine.run({INPUT: making.parity_samples(parts.selection)})[OUTPUT]
+    reference = torch_engine.run({INPUT: judging.parity_samples(parts.selection)})[OUTPUT]
     progress(ProgressEvent(stage="quantize", done=0, total=1, note="fp16 and int8"))
-    candidates = making.make_candidates(
+    candidates = make_candidates(
         core, job.task, parts.calibration, instruction_set=detect_host().instruction_set
     )
     progress(ProgressEvent(stage="quantize", done=1, total=1))
-    making.measure_candidates(
+    judging.measure_candidates(
         candidates,
         job.task,
         parts.selection,
         reference,
-        measuring=making.Measuring(num_threads=threads, plan=settings.timing),
+        measuring=judging.Measuring(num_threads=threads, plan=settings.timing),
         progress=progress,
     )
-    parity = candidates[0].evidence["parity"]
-    if candidates[0].failures:
+    _require_sound(candidates[0])
+    return candidates
+
+
+def _require_sound(fp32: Candidate) -> None:
+    """Stop the export where even fp32 is not what was trained."""
+    if fp32.broken:
+        raise ExportError(f"the fp32 variant is unusable: {fp32.broken}; train the model again")
+    parity = fp32.evidence["parity"]
+    if parity["max_abs_diff"] > parity["tolerance"]:
         raise ParityError(
             variant="fp32",
             max_abs_diff=parity["max_abs_diff"],
             tolerance=parity["tolerance"],
             sample=parity["sample"],
         )
-    return candidates
+    if fp32.failures:
+        raise ExportError(f"the fp32 variant is unusable: {'; '.join(fp32.failures)}")
 
 
 def _decide(
     candidates: list[Candidate], selection: Samples, gate: Gate
 ) -> tuple[list[Candidate], dict[str, tuple[str, str]]]:
     """Judge each candidate, keep the best INT8, and choose the fastest that passed, or fp32."""
-    from edgeml.workflows.candidates import judge, keep_best_int8
+    from edgeml.workflows.judging import judge, keep_best_int8
 
     fp32 = candidates[0]
     verdicts = {row.name: judge(row, fp32, selection, gate) for row in candidates}
     candidates, verdicts = keep_best_int8(candidates, verdicts)
     passed = [row for row in candidates if verdicts[row.name][0] == "passed"]
     if not passed:
-        others = ", ".join(row.name for row in candidates[1:])
+        others = ", ".join(row.name for row in candidates[1:]) or "the others"
         verdicts[fp32.name] = ("chosen", f"none of {others} is no worse and proven faster here")
         return candidates, verdicts
     best = max(passed, key=lambda row: row.latency.speedup if row.latency else 0.0)
@@ -306,4 +352,24 @@ def _row(variant: Any) -> dict[str, Any]:
         "verdict": variant.verdict,
         "reason": variant.reason,
         "reported_accuracy": evidence.get("reported_accuracy"),
+    }
+
+
+def _broken_row(candidate: Candidate) -> dict[str, Any]:
+    """Return the row of a candidate that is not in the bundle, since it cannot be used."""
+    figures = (
+        "size_bytes",
+        "accuracy",
+        "accuracy_drop",
+        "agreement",
+        "p50_ms",
+        "speedup",
+        "reported_accuracy",
+    )
+    return {
+        "name": candidate.name,
+        "precision": candidate.precision,
+        **dict.fromkeys(figures),
+        "verdict": "rejected",
+        "reason": candidate.broken,
     }

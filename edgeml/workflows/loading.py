@@ -10,7 +10,7 @@ from edgeml.core.bundle import Bundle
 from edgeml.core.manifest import Variant
 from edgeml.errors import BundleError, HostMismatchWarning, InputError
 from edgeml.runtime.engine import OnnxEngine, SessionSettings
-from edgeml.runtime.host import available_threads, detect_host
+from edgeml.runtime.host import check_threads, detect_host
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import ImagePreprocessing, ImageTask
 from edgeml.tasks.predictor import TaskPredictor
@@ -55,12 +55,11 @@ def load(
     """
     if verify not in ("hash", "golden"):
         raise InputError(f"verify is {verify!r}; 'hash' or 'golden' was expected")
-    if num_threads is not None and num_threads < 1:
-        raise InputError(f"num_threads is {num_threads}; at least 1 was expected")
+    threads = check_threads(num_threads)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
     row = _for_this_host(opened, variant)
     task = task_of(opened)
-    engine = open_engine(opened, row, num_threads=num_threads or available_threads())
+    engine = open_engine(opened, row, num_threads=threads)
     predictor = TaskPredictor(task, engine)
     if verify == "golden":
         from edgeml.workflows.verifying import require_golden

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgeml.core.bundle import Bundle
 from edgeml.errors import IntegrityError
+from edgeml.runtime.host import check_threads
 from edgeml.tasks.predictor import TaskPredictor
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def publish(
     """
     from edgeml.serving.publish import publish_bundle
 
+    check_threads(num_threads)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
     return publish_bundle(
         opened,

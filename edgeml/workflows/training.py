@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgeml.core.progress import Progress, silent
 from edgeml.core.signature import Tensors
 from edgeml.errors import DataError, InputError
-from edgeml.runtime.host import available_threads
+from edgeml.runtime.host import check_threads
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import INPUT, ImagePreprocessing, ImageTask
 from edgeml.tasks.predictor import TaskPredictor
@@ -42,6 +42,9 @@ class Finetuned:
     accuracy: float
     epochs: int
     seconds: float
+
+    def __fspath__(self) -> str:
+        return str(self.checkpoint)
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the command line's JSON."""
@@ -91,7 +94,7 @@ def finetune(
     if weights not in ("pretrained", "random"):
         raise InputError(f"weights is {weights!r}; 'pretrained' or 'random' was expected")
     from edgeml.data.dataset import make_split
-    from edgeml.data.opening import open_image_data
+    from edgeml.data.opening import open_image_data, place_of
     from edgeml.training import backbones
     from edgeml.training.checkpoint import check_checkpoint_place, write_checkpoint
     from edgeml.training.settings import TrainingSettings
@@ -99,7 +102,7 @@ def finetune(
     place = Path(out)
     check_checkpoint_place(place)
     settings = settings or TrainingSettings()
-    settings = replace(settings, num_threads=settings.num_threads or available_threads())
+    settings = replace(settings, num_threads=check_threads(settings.num_threads))
     backbone = backbones.find_backbone(model)
     dataset = open_image_data(data)
     split = make_split(dataset, seed=settings.seed)
@@ -108,7 +111,7 @@ def finetune(
     job = _Job(
         backbone=backbone,
         weights=weights,
-        data=str(data),
+        place=place_of(data),
         dataset=dataset,
         split=split,
         preprocessing=ImagePreprocessing(
@@ -119,8 +122,8 @@ def finetune(
     network = backbones.build(
         backbone, num_classes=len(dataset.labels), weights=weights, seed=settings.seed
     )
-    history = _train(network, job, progress)
-    checkpoint = _describe(job, history)
+    history, seen = _train(network, job, progress)
+    checkpoint = _describe(job, history, seen)
     write_checkpoint(place, checkpoint, network)
     return Finetuned(
         checkpoint=place,
@@ -144,8 +147,7 @@ def load_checkpoint(
         InputError: The folder is not a checkpoint, or ``num_threads`` is below 1.
         DataError: Its files are damaged.
     """
-    if num_threads is not None and num_threads < 1:
-        raise InputError(f"num_threads is {num_threads}; at least 1 was expected")
+    threads = check_threads(num_threads)
     from edgeml.training.checkpoint import read_checkpoint
     from edgeml.training.engine import TorchEngine
     from edgeml.training.loop import Normalisation
@@ -157,7 +159,7 @@ def load_checkpoint(
         network,
         Normalisation(mean=preprocessing.mean, std=preprocessing.std),
         task.signature,
-        num_threads=num_threads or available_threads(),
+        num_threads=threads,
         channels_last=channels_last,
     )
     return TaskPredictor(task, engine)
@@ -181,13 +183,13 @@ def load_split(
         InputError: The folder is not a checkpoint, or there is no such part.
         DataError: The data is missing or has changed.
     """
-    from edgeml.data.opening import open_image_data, prepare_images
+    from edgeml.data.opening import prepare_images, reopen
     from edgeml.training.checkpoint import read_checkpoint
 
     read, _ = read_checkpoint(Path(checkpoint))
     if part not in read.split:
         raise InputError(f"there is no part '{part}'; {', '.join(read.split)} were expected")
-    dataset = open_image_data(read.data["data"])
+    dataset = reopen(read.data)
     if dataset.fingerprint != read.data["fingerprint"]:
         raise DataError(
             source=dataset.name, reason="the data has changed since training; restore or retrain"
@@ -216,15 +218,18 @@ class _Job:
 
     backbone: Backbone
     weights: str
-    data: str
+    place: dict[str, str]
     dataset: ImageDataset
     split: Split
     preprocessing: ImagePreprocessing
     settings: TrainingSettings
 
 
-def _train(network: nn.Module, job: _Job, progress: Progress) -> History:
-    from edgeml.data.opening import prepare_images
+def _train(
+    network: nn.Module, job: _Job, progress: Progress
+) -> tuple[History, npt.NDArray[np.uint64]]:
+    """Train in place; return the history, and hashes of the pictures seen."""
+    from edgeml.data.opening import picture_hashes, prepare_images
     from edgeml.training import loop
 
     train, validation = (
@@ -234,7 +239,7 @@ def _train(network: nn.Module, job: _Job, progress: Progress) -> History:
         )
         for indices in (job.split.train, job.split.validation)
     )
-    return loop.train(
+    history = loop.train(
         network,
         train,
         validation,
@@ -242,9 +247,11 @@ def _train(network: nn.Module, job: _Job, progress: Progress) -> History:
         settings=job.settings,
         progress=progress,
     )
+    seen = [picture_hashes(part.images) for part in (train, validation)]
+    return history, np.unique(np.concatenate(seen))
 
 
-def _describe(job: _Job, history: History) -> Checkpoint:
+def _describe(job: _Job, history: History, seen: npt.NDArray[np.uint64]) -> Checkpoint:
     from edgeml.training.checkpoint import Checkpoint
 
     split = job.split
@@ -254,13 +261,14 @@ def _describe(job: _Job, history: History) -> Checkpoint:
         labels=job.dataset.labels,
         preprocessing=job.preprocessing.to_json(),
         data={
-            "data": job.data,
+            "place": job.place,
             "name": job.dataset.name,
             "fingerprint": job.dataset.fingerprint,
             "source": dict(job.dataset.source),
             "split": split.sizes(),
         },
         split={"train": split.train, "validation": split.validation, "test": split.test},
+        seen=seen,
         training={
             "settings": job.settings.to_json(),
             "history": history.to_json(),

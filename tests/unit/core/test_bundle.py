@@ -435,3 +435,13 @@ def test_a_bundle_appears_whole_under_its_name(tmp_path: Path) -> None:
         write_bundle(staged, fill(staged), place=place)
         assert not place.exists()
     assert all(check.ok for check in Bundle.read(place).verify_files())
+
+
+def test_a_manifest_that_still_parses_is_refused_when_it_changed(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b")
+    file = bundle.path / "manifest.json"
+    changed = file.read_text().replace('"opset": 18', '"opset": 19')
+    assert changed != file.read_text()
+    file.write_text(changed)
+    with pytest.raises(IntegrityError, match="changed since it was written"):
+        Bundle.read(bundle.path)

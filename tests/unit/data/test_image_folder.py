@@ -117,7 +117,7 @@ def test_pictures_that_cannot_be_decoded_are_counted_and_named(tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         prepare_images(dataset, np.arange(len(dataset.targets)), EIGHT)
     text = str(caught.value)
-    assert "5 of 8 pictures cannot be used: short.jpg" in text
+    assert "5 of 8 pictures cannot be used: cat/short.jpg" in text
     assert "bad0.png" in text
     assert "bad1.png" in text
     assert "bad2.png" not in text
@@ -148,3 +148,11 @@ def test_more_pictures_than_memory_should_hold_lie_in_a_file(
     assert isinstance(large, np.memmap)
     assert not isinstance(small, np.memmap)
     np.testing.assert_array_equal(large, small)
+
+
+def test_a_class_name_that_is_no_label_is_refused_before_any_work(tmp_path: Path) -> None:
+    for name in ("fine", "two\nlines"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "0.png")
+    with pytest.raises(DataError, match="cannot be written into a label"):
+        load_image_folder(tmp_path)

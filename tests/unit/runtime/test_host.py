@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeml.errors import InputError
 from edgeml.runtime import host
+from edgeml.runtime.host import available_threads, check_threads
 
 
 @pytest.fixture
@@ -139,3 +141,14 @@ def test_this_machine_is_described() -> None:
     found = host.detect_host()
     assert found.architecture
     assert 1 <= found.threads <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("count", [0, -1, 257, 20_000])
+def test_a_number_of_threads_that_would_hang_is_refused(count: int) -> None:
+    with pytest.raises(InputError, match="1 to 256 was expected"):
+        check_threads(count)
+
+
+def test_no_number_of_threads_means_what_we_may_use() -> None:
+    assert check_threads(None) == available_threads()
+    assert check_threads(3) == 3

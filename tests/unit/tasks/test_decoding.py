@@ -241,7 +241,8 @@ HOSTILE = (
     HostileCase(id="number", make=_always(5), says="a int " + _TYPE),
     HostileCase(id="none", make=_always(None), says="a NoneType " + _TYPE),
     HostileCase(id="list", make=_always([[0, 1], [2, 3]]), says="a list " + _TYPE),
-    HostileCase(id="stream", make=lambda _: io.BytesIO(rgb_file()), says="a BytesIO " + _TYPE),
+    HostileCase(id="text-stream", make=_always(io.StringIO("x")), says="mode 'rb'"),
+    HostileCase(id="empty-stream", make=lambda _: io.BytesIO(), says="empty"),
 )
 
 
@@ -494,3 +495,9 @@ def test_a_telephones_photograph_is_its_first_frame() -> None:
         assert (image.format, image.n_frames) == ("MPO", 2)
     alone = np.asarray(decode_image(rgb_file("JPEG", quality=95), LIMITS))
     np.testing.assert_array_equal(decode_image(data, LIMITS), alone)
+
+
+def test_an_open_file_is_read() -> None:
+    data = rgb_file()
+    opened = decode_image(io.BytesIO(data), ImageLimits())
+    assert opened.tobytes() == decode_image(data, ImageLimits()).tobytes()

@@ -119,3 +119,15 @@ def test_the_engine_is_closed_with_its_predictor() -> None:
     TaskPredictor(TASK, engine).close()
     with pytest.raises(ClosedError):
         engine.run({"image": _picture(1)[None]})
+
+
+@pytest.mark.parametrize("items", ["photo.jpg", b"\x89PNG", bytearray(3)], ids=type)
+def test_one_item_is_no_batch(items: Any) -> None:
+    predictor = TaskPredictor(TASK, FakeEngine(TASK.signature))
+    with pytest.raises(InputError, match="a list was expected"):
+        predictor.predict_batch(items, on_error="return")
+
+
+def test_a_generator_is_a_batch() -> None:
+    predictor = TaskPredictor(TASK, FakeEngine(TASK.signature))
+    assert len(predictor.predict_batch(_picture(value) for value in range(3))) == 3

@@ -36,6 +36,7 @@ CHECKPOINT = Checkpoint(
         "validation": np.array([2]),
         "test": np.array([0, 3], dtype=np.int64),
     },
+    seen=np.array([5, 9], dtype=np.uint64),
     training={"accuracy": 0.5},
     provenance={"seed": 3},
 )
@@ -77,7 +78,7 @@ def test_no_pickle_is_in_it(written: Path) -> None:
         "split.npz",
     }
     with np.load(written / "split.npz", allow_pickle=False) as archive:
-        assert set(archive.files) == {"train", "validation", "test"}
+        assert set(archive.files) == {"train", "validation", "test", "seen"}
 
 
 def _cut(name: str) -> Callable[[Path], object]:

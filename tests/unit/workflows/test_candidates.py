@@ -15,13 +15,8 @@ from edgeml.exporting.quantizing import TYPES_BY_INSTRUCTION_SET
 from edgeml.runtime.host import instruction_set
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import ImagePreprocessing, ImageTask
-from edgeml.workflows.candidates import (
-    Candidate,
-    Samples,
-    judge,
-    keep_best_int8,
-    make_candidates,
-)
+from edgeml.workflows.candidates import Candidate, Samples, make_candidates
+from edgeml.workflows.judging import judge, keep_best_int8
 from tests.small import parse
 from tests.unit.exporting.cores import convolutions, operators
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def quick(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
 
 def _export(trained: Trained, out: Path, **options: Any) -> Exported:
     gate = edgeml.Gate(max_accuracy_drop=0.5)
-    values: dict[str, Any] = {"settings": replace(SETTINGS, gate=gate), **options}
+    values: dict[str, Any] = {"settings": SETTINGS, "gate": gate, **options}
     return edgeml.export(trained.checkpoint, out=out, **values)
 
 
@@ -46,7 +45,7 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, *, stable: bool = True, **speeds: 
     """Let the clock say what it is told."""
     told = {**SPEEDS, **speeds}
     monkeypatch.setattr(
-        "edgeml.workflows.candidates.compare_latency",
+        "edgeml.workflows.judging.compare_latency",
         lambda calls, **_: {name: latency(told[name], stable=stable) for name in calls},
     )
 
@@ -131,7 +130,7 @@ def test_a_variant_that_answers_worse_is_rejected_however_fast(
 ) -> None:
     _spoil(quick, monkeypatch, "int8")
     _pretend(monkeypatch, int8=9.0)
-    made = _export(quick, tmp_path / "b", settings=SETTINGS)
+    made = _export(quick, tmp_path / "b", gate=edgeml.Gate())
     (int8,) = [row for row in made.rows if row["name"] == "int8"]
     assert made.bundle.manifest.chosen == "fp32"
     assert int8["verdict"] == "rejected"
@@ -247,10 +246,44 @@ def test_data_that_has_changed_is_refused(changed: tuple[Path, Path], tmp_path: 
 
 @pytest.mark.usefixtures("quick")
 def test_data_that_is_given_is_split_anew(changed: tuple[Path, Path], tmp_path: Path) -> None:
-    made = edgeml.export(changed[0], out=tmp_path / "b", data=changed[1], settings=SETTINGS)
+    fresh = make_pictures(tmp_path / "fresh", per_class=6, seed=9)
+    made = edgeml.export(changed[0], out=tmp_path / "b", data=fresh, settings=SETTINGS)
     provenance = made.bundle.manifest.provenance["data"]
     assert provenance["proven_on"] != provenance["fingerprint"]
     assert edgeml.verify(made.bundle.path).ok
+
+
+def test_data_that_training_has_seen_is_refused_with_the_count(
+    changed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataError, match=r"\d+ of \d+ pictures to prove on were in the checkpoint's"
+    ):
+        edgeml.export(changed[0], out=tmp_path / "b", data=changed[1], settings=SETTINGS)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_candidate_that_answers_nan_costs_only_itself(
+    quick: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def candidates(*_: Any, **__: Any) -> list[Candidate]:
+        rows = quick.candidates()
+        (half,) = [row for row in rows if row.name == "fp16"]
+        for tensor in half.model.graph.initializer:
+            if tensor.name == "edgeml_scale":
+                value = np.full((1, 3, 1, 1), np.nan, dtype=np.float32)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+        return rows
+
+    monkeypatch.setattr("edgeml.workflows.candidates.make_candidates", candidates)
+    _pretend(monkeypatch)
+    made = _export(quick, tmp_path / "b")
+    rows = {row["name"]: row for row in made.rows}
+    assert (rows["fp16"]["verdict"], rows["fp16"]["size_bytes"]) == ("rejected", None)
+    assert "NaN" in rows["fp16"]["reason"]
+    assert made.bundle.manifest.variant("fp16") is None
+    assert made.bundle.manifest.chosen_by_device == {"cpu": "int8", "gpu": "fp32"}
+    assert made.bundle.manifest.provenance["broken"]["fp16"] == rows["fp16"]["reason"]
 
 
 def test_data_of_other_classes_is_refused(trained: Trained, tmp_path: Path) -> None:

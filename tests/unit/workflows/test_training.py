@@ -118,7 +118,7 @@ def test_unreadable_pictures_are_counted_and_named(tiny: str, tmp_path: Path) ->
         for name, data in (("cat", rgb_file()), ("dog", b"")):
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             (tmp_path / "data" / name / f"{name}{number}.png").write_bytes(data)
-    with pytest.raises(DataError, match=r"1 of 2 pictures cannot be used: dog\d\.png"):
+    with pytest.raises(DataError, match=r"1 of 2 pictures cannot be used: dog/dog\d\.png"):
         edgeml.finetune(
             data=tmp_path / "data", out=tmp_path / "c", model=tiny, image_size=SIDE,
             weights="random", settings=SETTINGS,
