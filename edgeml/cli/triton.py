@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import threading
-from collections.abc import Sequence
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -56,35 +58,65 @@ def _run_serve(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     import edgeml
 
     progress(ProgressEvent(stage="start Triton", done=0, total=1))
-    server = edgeml.serve_triton(
-        arguments.repository,
-        models=arguments.model,
-        http_port=arguments.http_port,
-        grpc_port=arguments.grpc_port,
-        metrics_port=arguments.metrics_port,
-        timeout_s=arguments.timeout,
-    )
+    with _ending_at_signals():
+        server = edgeml.serve_triton(
+            arguments.repository,
+            models=arguments.model,
+            http_port=arguments.http_port,
+            grpc_port=arguments.grpc_port,
+            metrics_port=arguments.metrics_port,
+            timeout_s=arguments.timeout,
+        )
+    asked = threading.Event()
+    for number in _watched_signals():
+        signal.signal(number, lambda *_: asked.set())
     progress(ProgressEvent(stage="start Triton", done=1, total=1))
     result = {
         "http": server.http,
         "grpc": server.grpc,
         "metrics": server.metrics,
         "pid": server.pid,
+        "log": str(server.log_path),
         "models": [asdict(row) for row in server.models()],
     }
-    return Outcome(result=result, show=lambda: _show(result), wait=lambda: _wait(server))
+    return Outcome(result=result, show=lambda: _show(result), wait=lambda: _wait(server, asked))
 
 
-def _wait(server: TritonServer) -> None:
+@contextlib.contextmanager
+def _ending_at_signals() -> Iterator[None]:
+    """Turn the first signal into an exception, which stops a server that is starting.
+
+    They stay for a server that has started, until its verb replaces them.
+    """
+
+    def leave(number: int, _frame: object) -> None:
+        for other in _watched_signals():
+            signal.signal(other, signal.SIG_IGN)  # a second one would interrupt the stopping
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in _watched_signals()}
+    try:
+        yield
+    except BaseException:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        raise
+
+
+def _watched_signals() -> tuple[signal.Signals, ...]:
+    hangup_counts = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # it does not under nohup
+    asked = (signal.SIGINT, signal.SIGTERM)
+    return (*asked, signal.SIGHUP) if hangup_counts else asked
+
+
+def _wait(server: TritonServer, asked: threading.Event) -> None:
     """Stay until a signal arrives or the server ends by itself."""
-    asked = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
     try:
         while not asked.wait(timeout=0.5):
             if not server.is_running():
-                text = f"Triton ended ({server.last_log_line()}); see {server.log_path}"
-                raise ServerError(text, url=server.http)
+                raise ServerError(server.describe_end(), url=server.http)
     finally:
         server.stop()
 
@@ -95,19 +127,33 @@ def _configure_status(parser: argparse.ArgumentParser) -> None:
 
 def _run_status(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     del progress
+    from edgeml.serving.records import read_record
     from edgeml.serving.status import status_of
 
     if not arguments.url.startswith("http://"):
         raise InputError("an address such as http://127.0.0.1:8000 was expected", item="--url")
-    result = {
-        "http": arguments.url,
-        "models": [asdict(row) for row in status_of(arguments.url.rstrip("/"))],
-    }
+    url = arguments.url.rstrip("/")
+    record = read_record(_local_port(url))
+    skipped = () if record is None else record.skipped
+    result: dict[str, Any] = {"http": url}
+    if record is not None:
+        result |= {"grpc": record.grpc, "metrics": record.metrics, "log": record.log}
+    result["models"] = [asdict(row) for row in status_of(url, skipped=skipped)]
     return Outcome(result=result, show=lambda: _show(result))
 
 
+def _local_port(url: str) -> int:
+    """Return the port of a URL of this machine; 0 for any other, which no record has."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or 80
+    except ValueError as exc:
+        raise InputError(f"'{url}' is no address ({exc})", item="--url") from exc
+    return port if parts.hostname in ("127.0.0.1", "localhost") else 0
+
+
 def _show(result: dict[str, Any]) -> None:
-    for key in ("http", "grpc", "metrics"):
+    for key in ("http", "grpc", "metrics", "log"):
         if key in result:
             show_line(f"{key}: {result[key]}")
     columns: Sequence[str] = ("name", "version", "state", "device", "artefact", "reason")

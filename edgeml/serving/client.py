@@ -6,8 +6,9 @@ small image costs less to answer than the usual client costs to describe it.
 
 from __future__ import annotations
 
+import math
 import threading
-from dataclasses import dataclass
+import time
 from typing import Any
 
 import grpc
@@ -16,11 +17,18 @@ import numpy.typing as npt
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from edgeml.core.dtypes import BY_NUMPY
-from edgeml.core.signature import ModelSignature, Tensors, TensorSpec
-from edgeml.errors import ClosedError, InputError, ModelNotReadyError, ServerError
-from edgeml.serving.config import ServedModel, describe, json_of
-from edgeml.serving.contract import Contract, decode_contract, signature_of, variant_of
+from edgeml.core.signature import ModelSignature, Tensors
+from edgeml.errors import (
+    ClosedError,
+    InputError,
+    ModelNotReadyError,
+    ServerError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+)
+from edgeml.serving.contract import Contract, differences, variant_of
 from edgeml.serving.faults import translate
+from edgeml.serving.served import Served, address_of, served_from
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -34,16 +42,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """What a server serves under one version of a model."""
-
-    version: str
-    model: ServedModel
-    contract: Contract
-    signature: ModelSignature
-    served_by: str
+_WATCHER_S = 0.02
 
 
 class TritonEngine:
@@ -64,16 +63,19 @@ class TritonEngine:
     """
 
     def __init__(self, url: str, *, model: str, timeout_s: float = 10.0, version: str = "") -> None:
-        if timeout_s <= 0:
-            raise InputError(f"timeout_s is {timeout_s:g}; a positive time was expected")
+        if not 0 < timeout_s < math.inf:
+            raise InputError(f"timeout_s is {timeout_s:g}; a positive, finite time was expected")
         self._url = url
         self._model = model
         self._timeout_s = timeout_s
         self._asked_version = version
         self._closed = False
+        self._stale = False
+        self._connected = False
         self._lock = threading.Lock()
-        self._channel = grpc.insecure_channel(_address_of(url), options=_CHANNEL_OPTIONS)
+        self._channel = grpc.insecure_channel(address_of(url), options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._channel.subscribe(self._on_connectivity)
         try:
             self._served = self._read_served()
         except BaseException:
@@ -113,11 +115,14 @@ class TritonEngine:
             ServerUnreachableError: The server is gone.
             ServerTimeoutError: It did not answer in time.
             ModelNotReadyError: It no longer serves the model.
-            ServerError: It answered with an error.
+            ServerError: It answered with an error, or is now another server or version with another
+                contract.
             ClosedError: This engine was closed.
         """
         if self._closed:
             raise ClosedError
+        if self._stale:
+            self._refresh()
         batch = self._served.signature.check_inputs(tensors)
         limit = self._served.model.max_batch_size
         if batch <= limit:
@@ -130,7 +135,11 @@ class TritonEngine:
 
     def close(self) -> None:
         """Close the connection; calls under way fail, later ones raise ClosedError."""
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            self._channel.unsubscribe(self._on_connectivity)
+            # The channel's watcher must have come back to its wait, or its thread dies noisily.
+            time.sleep(_WATCHER_S)
         self._channel.close()
 
     def _infer(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
@@ -144,8 +153,8 @@ class TritonEngine:
             request.inputs.add(name=spec.name, datatype=BY_NUMPY[spec.dtype].wire, shape=shape)
             request.raw_input_contents.append(array.tobytes())
         response = self._call(self._stub.ModelInfer, request)
-        if response.model_version != served.version:
-            self._follow(response.model_version)
+        if self._stale or response.model_version != served.version:
+            self._refresh(response.model_version)
         return self._outputs(response, served.signature)
 
     def _outputs(self, response: Any, signature: ModelSignature) -> dict[str, npt.NDArray[Any]]:
@@ -172,20 +181,40 @@ class TritonEngine:
             url=self._url,
         )
 
-    def _follow(self, version: str) -> None:
-        """Read the contract again after the server moved to another version."""
-        with self._lock:
-            if self._served.version == version:
+    def _on_connectivity(self, state: grpc.ChannelConnectivity) -> None:
+        """Note every loss of the connection: behind the next one may be another server."""
+        ready = state is grpc.ChannelConnectivity.READY
+        if self._connected and not ready:
+            self._stale = True
+        self._connected = ready
+
+    def _refresh(self, version: str | None = None) -> None:
+        """Read the contract again after the connection was lost or the version changed."""
+        if not self._lock.acquire(timeout=self._timeout_s):
+            raise ServerTimeoutError(url=self._url, timeout_s=self._timeout_s)
+        try:
+            if not self._stale and version in (None, self._served.version):
                 return
-            before, after = self._served, self._read_served()
-            same = before.signature == after.signature
-            if not same or before.contract["labels"] != after.contract["labels"]:
-                raise ServerError(
-                    f"the model '{self._model}' is now version {after.version}, with another "
-                    "signature or other labels; those at connection were expected; connect again",
-                    url=self._url,
-                )
+            # Before the reading: what is lost meanwhile makes it stale once more.
+            self._stale = False
+            try:
+                after = self._read_served()
+                self._check_follows(after)
+            except BaseException:
+                self._stale = True
+                raise
             self._served = after
+        finally:
+            self._lock.release()
+
+    def _check_follows(self, after: Served) -> None:
+        changed = differences(self._served.contract, after.contract)
+        if changed:
+            raise ServerError(
+                f"the model '{self._model}' is now version {after.version}, with another contract "
+                f"({', '.join(changed)}); the one at connection was expected; connect again",
+                url=self._url,
+            )
 
     def _read_served(self) -> Served:
         name, version = self._model, self._asked_version
@@ -204,27 +233,15 @@ class TritonEngine:
         answer = self._call(
             self._stub.ModelConfig, service_pb2.ModelConfigRequest(name=name, version=version)
         )
+        latest = version or max(metadata.versions, key=int, default="")
         try:
-            model = describe(json_of(answer.config))
-            if model.contract_text is None:
-                raise InputError("it carries no edgeml contract")
-            contract = decode_contract(model.contract_text)
-            _check_declared(model, signature_of(contract))
+            return served_from(answer.config, version=latest)
         except InputError as exc:
             raise ServerError(
                 f"the model '{name}' cannot be used: {exc}; one that 'edgeml publish' wrote was "
                 "expected",
                 url=self._url,
             ) from exc
-        latest = version or max(metadata.versions, key=int, default="")
-        variant = variant_of(contract, model.artefact)
-        return Served(
-            version=latest,
-            model=model,
-            contract=contract,
-            signature=signature_of(contract),
-            served_by=f"triton/{model.device}/{variant}/{latest}",
-        )
 
     def _call(self, method: Any, request: Any) -> Any:
         try:
@@ -232,49 +249,14 @@ class TritonEngine:
         except grpc.RpcError as exc:
             if self._closed:
                 raise ClosedError from exc
-            raise translate(
-                exc, url=self._url, model=self._model, timeout_s=self._timeout_s
-            ) from exc
+            error = translate(exc, url=self._url, model=self._model, timeout_s=self._timeout_s)
+            if isinstance(error, (ServerUnreachableError, ModelNotReadyError)):
+                self._stale = True
+            raise error from exc
         except ValueError as exc:  # what grpc raises when the channel was closed before the call
             if self._closed:
                 raise ClosedError from exc
             raise
-
-
-def _address_of(url: str) -> str:
-    scheme, separator, address = url.partition("://")
-    host, _, port = address.rpartition(":")
-    if scheme in ("http", "https"):
-        raise InputError(
-            f"the URL is '{url}'; this client speaks gRPC; use grpc://host:port (Triton's default "
-            "port is 8001)"
-        )
-    if scheme != "grpc" or not separator or not host or not port.isdecimal():
-        raise InputError(f"the URL is '{url}'; grpc://host:port was expected")
-    return address
-
-
-def _check_declared(model: ServedModel, signature: ModelSignature) -> None:
-    """Refuse a server whose declared tensors are not those of its contract."""
-    if model.max_batch_size < 1:
-        raise InputError("its max_batch_size is 0; at least 1 was expected")
-    pairs = (
-        *zip(model.signature.inputs, signature.inputs, strict=False),
-        *zip(model.signature.outputs, signature.outputs, strict=False),
-    )
-    wanted = len(signature.inputs) + len(signature.outputs)
-    if len(pairs) != wanted or not all(_agree(*pair) for pair in pairs):
-        got = "; ".join(f"{one.name} {one.describe()}" for one, _ in pairs)
-        expected = "; ".join(f"{other.name} {other.describe()}" for _, other in pairs)
-        raise InputError(f"it declares {got} and its contract says {expected}")
-
-
-def _agree(declared: TensorSpec, wanted: TensorSpec) -> bool:
-    def free(spec: TensorSpec) -> list[int | None]:
-        return [axis if isinstance(axis, int) else None for axis in spec.shape]
-
-    same_name = declared.name == wanted.name and declared.dtype == wanted.dtype
-    return same_name and free(declared) == free(wanted)
 
 
 def _of(version: str) -> str:

@@ -115,10 +115,10 @@ def build_configs(
     if policy == "forbidden":
         return {DEFAULT_CONFIG: _text(base, _placement(contract, "KIND_CPU", cpu))}
     if policy == "required":
-        return {DEFAULT_CONFIG: _text(base, _placement(contract, "KIND_GPU", "fp16"))}
+        return {DEFAULT_CONFIG: _text(base, _placement(contract, "KIND_GPU", _required(contract)))}
     anywhere = _placement(contract, "KIND_AUTO", "fp32")
-    if "fp16" in contract["variants"]:
-        file = contract["variants"]["fp16"]["file"]
+    if half := _chosen_fp16(contract):
+        file = contract["variants"][half]["file"]
         anywhere["cc_model_filenames"] = dict.fromkeys(COMPUTE_CAPABILITIES, file)
     return {
         DEFAULT_CONFIG: _text(base, anywhere),
@@ -228,6 +228,24 @@ def _common(contract: Contract, *, name: str, version: int, num_threads: int) ->
         "dynamic_batching": {},
         "parameters": {key: {"string_value": value} for key, value in parameters.items()},
     }
+
+
+def _chosen_fp16(contract: Contract) -> str | None:
+    """Return the FP16 variant if the bundle chose it for GPUs: a rejected one may be there too."""
+    name = contract.get("gpu")
+    row = contract["variants"].get(name, {})
+    return name if row.get("precision") == "fp16" else None
+
+
+def _required(contract: Contract) -> str:
+    name = _chosen_fp16(contract)
+    if name is None:
+        raise InputError(
+            f"the bundle '{contract['bundle']}' chose {contract.get('gpu') or 'nothing'} for GPUs; "
+            "this policy needs an accepted fp16 variant; export it, or publish with another "
+            "--fallback"
+        )
+    return name
 
 
 def _placement(contract: Contract, kind: str, variant: str) -> dict[str, Any]:

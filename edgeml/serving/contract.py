@@ -32,8 +32,9 @@ def contract_of(bundle: Bundle) -> dict[str, Any]:
 
     Returns:
         ``format``, ``bundle``, ``version``, ``task``, ``signature``, ``preprocessing``, ``labels``,
-        ``variants`` (name to ``file``, ``precision``, ``sha256``), ``chosen`` and ``cpu``: the
-        variant that a CPU server runs, which is batch-safe.
+        ``variants`` (name to ``file``, ``precision``, ``sha256``), ``chosen``, ``cpu``: the variant
+        that a CPU server runs, which is batch-safe, and ``gpu``: the one that was chosen for GPUs,
+        or None.
     """
     manifest = bundle.manifest
     return {
@@ -54,6 +55,7 @@ def contract_of(bundle: Bundle) -> dict[str, Any]:
         },
         "chosen": manifest.chosen,
         "cpu": served_on_cpu(manifest).name,
+        "gpu": manifest.chosen_by_device.get("gpu"),
     }
 
 
@@ -117,6 +119,19 @@ def decode_contract(text: str) -> dict[str, Any]:
             "'edgeml publish' writes was expected; publish the bundle again"
         ) from exc
     return dict(contract)
+
+
+def differences(before: Contract, after: Contract) -> list[str]:
+    """Return what a client that was made for one contract would get wrong under another.
+
+    Other artefacts are no difference: a version that was trained again answers the same question.
+
+    Args:
+        before: The contract that the client was made for.
+        after: The contract that the server carries now.
+    """
+    keys = ("task", "signature", "preprocessing", "labels")
+    return [key for key in keys if before[key] != after[key]]
 
 
 def signature_of(contract: Contract) -> ModelSignature:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeml.errors import HostError
+from edgeml.serving.plain import check_plain
 
 BACKEND = Path(__file__).parent / "backend"
 STAMP = "complete.json"
@@ -48,14 +49,18 @@ def home(prefix: str | Path | None = None) -> Path:
     Args:
         prefix: The folder to use; otherwise ``$EDGEML_TRITON_HOME`` or a folder in the user's
             cache.
+
+    Raises:
+        HostError: Triton could not start its programs from there.
     """
-    if prefix is not None:
-        return Path(prefix).expanduser().absolute()
-    named = os.environ.get("EDGEML_TRITON_HOME")
+    named = prefix if prefix is not None else os.environ.get("EDGEML_TRITON_HOME")
     if named:
-        return Path(named).expanduser().absolute()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser().absolute() / "edgeml" / "triton"
+        root = Path(named)
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "edgeml" / "triton"
+    root = root.expanduser().absolute()
+    check_plain(root, what="the folder of the Triton installation")
+    return root
 
 
 def requirements_digest() -> str:
@@ -101,12 +106,17 @@ def find_installation(prefix: str | Path | None = None) -> Installation:
         date.
 
     Raises:
-        HostError: There is none.
+        HostError: There is none, or its folder cannot be used.
     """
-    found = own_installation(home(prefix))
+    program = shutil.which("tritonserver")
+    try:
+        found = own_installation(home(prefix))
+    except HostError:
+        if program is None:
+            raise
+        found = None
     if found is not None:
         return found
-    program = shutil.which("tritonserver")
     if program is None:
         raise HostError(
             what="no Triton server was found",

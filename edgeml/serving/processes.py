@@ -28,10 +28,16 @@ def processes_naming(token: str) -> list[ProcessMark]:
     found = []
     for path in Path("/proc").iterdir():
         if path.name.isdecimal() and token in _command_line(path):
-            pid = int(path.name)
-            if fields := _stat(pid):
-                found.append(ProcessMark(pid=pid, started=fields[19]))
+            mark = mark_of(int(path.name))
+            if mark is not None:
+                found.append(mark)
     return found
+
+
+def mark_of(pid: int) -> ProcessMark | None:
+    """Return the mark of the process that has this id now, or None."""
+    fields = _stat(pid)
+    return ProcessMark(pid=pid, started=fields[19]) if fields else None
 
 
 def end_process(process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
@@ -60,14 +66,15 @@ def wait_until_gone(marks: list[ProcessMark], *, timeout_s: float) -> None:
         timeout_s: Time that they are given.
     """
     deadline = time.monotonic() + timeout_s
-    while (left := [mark for mark in marks if _is_running(mark)]) and time.monotonic() < deadline:
+    while (left := [mark for mark in marks if is_running(mark)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     for mark in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(mark.pid, signal.SIGKILL)
 
 
-def _is_running(mark: ProcessMark) -> bool:
+def is_running(mark: ProcessMark) -> bool:
+    """Return whether this very process is there and not merely waiting to be reaped."""
     fields = _stat(mark.pid)
     return bool(fields) and fields[19] == mark.started and fields[0] != "Z"
 

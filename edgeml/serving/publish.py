@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -28,9 +29,11 @@ from edgeml.serving.config import (
     build_configs,
     describe,
     parse_config,
+    read_config,
 )
 from edgeml.serving.contract import Contract, contract_of
 
+CONTRACT = "contract.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -66,15 +69,16 @@ def publish_bundle(
         name: The model's name; otherwise the bundle's.
         policy: ``allowed`` serves on a GPU and falls back to the CPU, ``required`` never falls
             back, ``forbidden`` always uses the CPU.
-        config_only: Write the configurations and labels and leave the artefacts out, for review.
+        config_only: Write the configurations and labels and leave the artefacts out, for review. A
+            model that has a version keeps it, if its artefacts are this bundle's.
         num_threads: Threads of one inference on a CPU.
 
     Returns:
         What was published.
 
     Raises:
-        InputError: The name, the policy or the number of threads is unusable, or a variant is
-            missing.
+        InputError: The name, the policy or the number of threads is unusable, a variant is missing,
+            or the configurations alone would break a version that is served.
         IntegrityError: A file of the bundle is not what its manifest says.
         HostError: The repository cannot be written.
     """
@@ -90,9 +94,14 @@ def publish_bundle(
     configs_for(1)  # whatever is wrong with the request is said before anything is written
     try:
         with _locked(folder):
-            version = _next_version(folder)
+            kept = _served_version(folder) if config_only else None
+            version = kept or _next_version(folder)
             configs = configs_for(version)
-            if not config_only:
+            if kept:
+                _check_artefacts(contract, configs, folder / str(version))
+                text = json.dumps(contract, indent=2, ensure_ascii=False, allow_nan=False)
+                _replace(folder / str(version) / CONTRACT, text + "\n")
+            elif not config_only:
                 _place_version(bundle, contract, configs, folder / str(version))
             _place_configs(contract, configs, folder)
     except OSError as exc:
@@ -118,19 +127,46 @@ def _next_version(folder: Path) -> int:
     return max(versions, default=0) + 1
 
 
+def _served_version(folder: Path) -> int | None:
+    """Return the version that the model's configuration names, else its latest, if it has one."""
+    present = {int(path.name) for path in folder.iterdir() if path.name.isdecimal()}
+    try:
+        named = present.intersection(read_config(folder / DEFAULT_CONFIG).versions)
+    except InputError:
+        named = set()
+    return max(named or present, default=None)
+
+
+def _check_artefacts(contract: Contract, configs: dict[str, str], place: Path) -> None:
+    """Refuse configurations under which the version that is there would no longer be served."""
+    hashes = {row["file"]: row["sha256"] for row in contract["variants"].values()}
+    for file in _named_files(configs):
+        path = place / file
+        if not path.is_file() or sha256_of(path) != hashes[file]:
+            raise InputError(
+                f"version {place.name} of '{place.parent.name}' is served and its '{file}' is not "
+                "this bundle's; configurations alone would break it; publish without "
+                "--config-only, or into another repository for review"
+            )
+
+
+def _named_files(configs: dict[str, str]) -> dict[str, None]:
+    """Return every file that a configuration names, each once."""
+    return dict.fromkeys(
+        file for text in configs.values() for file in describe(parse_config(text)).files
+    )
+
+
 def _place_version(
     bundle: Bundle, contract: Contract, configs: dict[str, str], place: Path
 ) -> None:
     """Copy every artefact that a configuration names, checking the bundle's copy and our own."""
-    named = dict.fromkeys(
-        file for text in configs.values() for file in describe(parse_config(text)).files
-    )
     by_file = {row["file"]: variant for variant, row in contract["variants"].items()}
     # The contract stays with its version too, so that an older one can be served again by name.
     # Triton ignores folders whose names are not numbers, and edgeml's start with a dot besides.
     with staged_folder(place) as staged:
-        write_json(staged / "contract.json", contract)
-        for file in named:
+        write_json(staged / CONTRACT, contract)
+        for file in _named_files(configs):
             variant = bundle.variant(by_file[file])
             shutil.copyfile(bundle.checked_path(variant.file), staged / file)
             if sha256_of(staged / file) != variant.sha256:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgeml.errors import InputError
 from edgeml.serving.config import CPU_CONFIG, DEFAULT_CONFIG, ServedModel, read_config
+from edgeml.serving.plain import is_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,8 @@ def why_not(folder: Path, *, use_cpu_config: bool) -> str:
         folder: The model's folder.
         use_cpu_config: Whether ``configs/cpu.pbtxt`` is read where there is one.
     """
+    if not is_plain(folder.name):
+        return "its name has spaces or characters of the shell; rename the folder"
     path = folder / CPU_CONFIG
     if not (use_cpu_config and path.is_file()):
         path = folder / DEFAULT_CONFIG

@@ -1,4 +1,4 @@
-"""A Triton server of our own: started, watched, and ended by its own process id.
+"""Start a Triton server of our own.
 
 It loads every model that is built and names the others with the reason, so that one bad model does
 not take the rest along. It listens on the loopback address; to let others in is a proxy's work, not
@@ -7,124 +7,30 @@ an option here.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import logging
+import math
 import os
-import subprocess
 import tempfile
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from edgeml.errors import HostError, ServerError, ServerTimeoutError
-from edgeml.serving.config import CPU_CONFIG_NAME
+from edgeml.errors import EdgemlError, HostError, InputError, ServerError, ServerTimeoutError
 from edgeml.serving.http import get_json
 from edgeml.serving.installation import Installation, find_installation
-from edgeml.serving.ports import LOOPBACK, check_ports, free_ports
-from edgeml.serving.processes import end_process, processes_naming, wait_until_gone
+from edgeml.serving.launching import command_for, launch
+from edgeml.serving.leftovers import new_token, remove_segments, sweep
+from edgeml.serving.plain import check_plain, is_plain, make_link, remove_link
+from edgeml.serving.ports import check_ports, free_ports
+from edgeml.serving.processes import processes_naming, wait_until_gone
 from edgeml.serving.repository import SkippedModel, has_gpu, select_models
-from edgeml.serving.status import ModelStatus, last_log_line, status_of
+from edgeml.serving.running import TritonServer
+from edgeml.serving.server_log import fatal_line, says_port_taken
+
+__all__ = ["TritonServer", "start_triton"]
 
 _LOG = logging.getLogger(__name__)
 _STARTS = 3
-_STOP_S = 10.0
-_DYING_S = 1.0
-_CHILDREN_S = 8.0
-
-
-class TritonServer:
-    """A running server. Made by :func:`start_triton`; a context manager that stops it.
-
-    Args:
-        process: The server's process.
-        ports: HTTP, gRPC and metrics ports.
-        log_path: Its log, which is kept.
-        skipped: Models that it was not asked to load, with reasons.
-        token: Prefix of its shared memory segments.
-    """
-
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        *,
-        ports: tuple[int, int, int],
-        log_path: Path,
-        skipped: Sequence[SkippedModel],
-        token: str,
-    ) -> None:
-        self._process = process
-        self._ports = ports
-        self._skipped = tuple(skipped)
-        self._token = token
-        self.log_path = log_path
-        atexit.register(self.stop)
-
-    @property
-    def http(self) -> str:
-        """URL of the HTTP endpoint."""
-        return f"http://{LOOPBACK}:{self._ports[0]}"
-
-    @property
-    def grpc(self) -> str:
-        """URL of the gRPC endpoint."""
-        return f"grpc://{LOOPBACK}:{self._ports[1]}"
-
-    @property
-    def metrics(self) -> str:
-        """URL of the metrics."""
-        return f"http://{LOOPBACK}:{self._ports[2]}/metrics"
-
-    @property
-    def pid(self) -> int:
-        """Process id of the server."""
-        return self._process.pid
-
-    def is_running(self) -> bool:
-        """Return whether the process is there."""
-        return self._process.poll() is None
-
-    def models(self) -> list[ModelStatus]:
-        """Return the state of every model of the repository, by name.
-
-        Raises:
-            ServerError: The server ended, or answers with an error.
-        """
-        try:
-            return status_of(self.http, skipped=self._skipped)
-        except ServerError as exc:
-            # A server that has just died may still be there for a moment.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=_DYING_S)
-                raise _ended(self) from exc
-            raise
-
-    def stop(self) -> None:
-        """End the server and what it started; a second call does nothing."""
-        atexit.unregister(self.stop)
-        end_process(self._process, timeout_s=_STOP_S)
-        # The stubs outlive a server that died; the name of their shared memory tells them apart.
-        wait_until_gone(processes_naming(self._token), timeout_s=_CHILDREN_S)
-        for segment in Path("/dev/shm").glob(f"{self._token}*"):
-            segment.unlink(missing_ok=True)
-
-    def last_log_line(self) -> str:
-        """Return the last error line of the log, or its last line."""
-        return last_log_line(self.log_path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def start_triton(
@@ -140,6 +46,8 @@ def start_triton(
 ) -> TritonServer:
     """Start a server on a model repository and wait until it has tried every model.
 
+    It ends with this process, also when that is killed, if the main thread starts it.
+
     Args:
         repository: The model repository.
         http_port: Port for HTTP; 0 picks a free one, as for the next two.
@@ -154,37 +62,49 @@ def start_triton(
         The running server; models that it could not load stand in ``models()`` with the reason.
 
     Raises:
-        InputError: The repository is not a folder, or a named model is not in it or not built.
+        InputError: A port or the time is out of range, the repository is not a folder, or a named
+            model is not in it or not built.
         HostError: There is no Triton, or a port is taken.
-        ServerError: The server ended while it started.
+        ServerError: The server ended while it started, or a stub died without its noticing.
         ServerTimeoutError: It was not ready in time.
     """
+    if not 0 < timeout_s < math.inf:
+        raise InputError(f"timeout_s is {timeout_s:g}; a positive, finite time was expected")
+    wanted = (http_port, grpc_port, metrics_port)
+    check_ports(wanted)
     root = Path(repository).absolute()
     found = installation or find_installation()
+    check_plain(found.backends, what="Triton's backend directory")
     gpu = found.serves_gpu and has_gpu()
     built, skipped = select_models(root, use_cpu_config=not gpu, wanted=models)
     for model in skipped:
         _LOG.warning("%s is not loaded: %s", model.name, model.reason)
-    wanted = (http_port, grpc_port, metrics_port)
-    check_ports(wanted)
+    sweep()
     for _ in range(_STARTS):
-        ports = free_ports(wanted)
         server = _launch(
-            found, root, built=built, skipped=skipped, gpu=gpu, ports=ports, log_path=log_path
+            found,
+            root,
+            built=built,
+            skipped=skipped,
+            gpu=gpu,
+            ports=free_ports(wanted),
+            log_path=log_path,
         )
         try:
             _wait_until_ready(server, timeout_s=timeout_s)
+            _log_models(server)
+            server.record()
         except BaseException as exc:
             server.stop()
             # A port that was free a moment ago may be taken by now: another one is tried.
             if not isinstance(exc, _PortTakenError):
+                _name_log(exc, server.log_path)
                 raise
             continue
-        _log_models(server)
         return server
     raise HostError(
-        what=f"one of the ports {ports} was taken while Triton started",
-        needed="name ports that nothing else uses, or 0",
+        what="one of the ports was taken while Triton started",
+        needed=f"name ports that nothing else uses, or 0; see {server.log_path}",
     )
 
 
@@ -198,44 +118,46 @@ def _launch(
     ports: tuple[int, int, int],
     log_path: Path | None,
 ) -> TritonServer:
-    token = f"edgeml_{uuid.uuid4().hex[:12]}_"
-    command = [str(found.tritonserver), f"--model-repository={root}"]
-    if found.backends.is_dir():
-        command.append(f"--backend-directory={found.backends}")
-    for kind, port in zip(("http", "grpc", "metrics"), ports, strict=True):
-        command += [f"--{kind}-address={LOOPBACK}", f"--{kind}-port={port}"]
-    command += ["--model-control-mode=explicit", "--exit-on-error=false"]
-    command += [f"--load-model={name}" for name in built]
-    command.append(f"--backend-config=python,shm-region-prefix-name={token}")
-    if not gpu:
-        command.append(f"--model-config-name={CPU_CONFIG_NAME}")
+    token = new_token()
     if log_path is None:
         handle, name = tempfile.mkstemp(prefix="edgeml-triton-", suffix=".log")
         os.close(handle)
         log_path = Path(name)
-    with log_path.open("wb") as log:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C reaches us alone; we end the server in order.
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise HostError(
-                what=f"'{found.tritonserver}' cannot be started ({exc})",
-                needed="install Triton again: edgeml triton install",
-            ) from exc
-    return TritonServer(process, ports=ports, log_path=log_path, skipped=skipped, token=token)
+    link = None if is_plain(root) else make_link(root, prefix=token)
+    try:
+        command = command_for(found, link or root, models=built, gpu=gpu, ports=ports, token=token)
+        process = launch(command, log_path=log_path)
+        return TritonServer(
+            process, ports=ports, log_path=log_path, skipped=skipped, token=token, link=link
+        )
+    except BaseException as exc:
+        # A signal may arrive between the start of the process and our knowing of it.
+        wait_until_gone(processes_naming(token), timeout_s=0)
+        remove_segments(token)
+        if link is not None:
+            remove_link(link)
+        _name_log(exc, log_path)
+        raise
+
+
+def _name_log(error: BaseException, log_path: Path) -> None:
+    """Add the log's path to an error of ours that does not name it yet."""
+    if isinstance(error, EdgemlError) and str(log_path) not in str(error):
+        error.add_note(f"see {log_path}")
 
 
 def _wait_until_ready(server: TritonServer, *, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if not server.is_running():
-            raise _ended(server)
+            kind = _PortTakenError if says_port_taken(server.log_path) else ServerError
+            raise kind(server.describe_end(), url=server.grpc)
+        if fatal := fatal_line(server.log_path):
+            raise ServerError(
+                f"a program that Triton started for a model died ({fatal}); one that stays was "
+                f"expected; see {server.log_path}",
+                url=server.grpc,
+            )
         try:
             get_json(f"{server.http}/v2", timeout_s=1.0)
             rows = get_json(f"{server.http}/v2/repository/index", method="POST", timeout_s=5.0)
@@ -254,15 +176,6 @@ def _log_models(server: TritonServer) -> None:
             _LOG.info("%s/%s: %s on %s", row.name, row.version, row.artefact, row.device)
         elif row.state != "skipped":
             _LOG.warning("%s is not loaded: %s", row.name, row.reason)
-
-
-def _ended(server: TritonServer) -> ServerError:
-    reason = server.last_log_line()
-    kind = _PortTakenError if "already in use" in reason.lower() else ServerError
-    return kind(
-        f"the server ended ({reason}); a running server was expected; see {server.log_path}",
-        url=server.grpc,
-    )
 
 
 class _PortTakenError(ServerError):

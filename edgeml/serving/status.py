@@ -1,18 +1,15 @@
-"""What a server says of its models, and what its log says of itself."""
+"""What a server says of its models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgeml.errors import InputError
 from edgeml.serving.config import describe
 from edgeml.serving.http import get_json
 from edgeml.serving.repository import SkippedModel
-
-_LOG_TAIL_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +52,9 @@ def status_of(http_url: str, *, skipped: Sequence[SkippedModel] = ()) -> list[Mo
         if "state" in row:
             rows.append(_status(http_url, row))
         elif row["name"] not in known:
-            reason = "it was not asked for"
+            reason = "not loaded"
             rows.append(ModelStatus(name=row["name"], version="", state="skipped", reason=reason))
     return sorted(rows, key=lambda row: (row.name, row.version))
-
-
-def last_log_line(path: Path) -> str:
-    """Return the last line of a server's log that reports an error, or else its last line."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    written = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in written if line.startswith("E") or "error" in line.lower()]
-    return next(iter(errors[-1:] or written[-1:]), "")
 
 
 def _status(http_url: str, row: dict[str, Any]) -> ModelStatus:

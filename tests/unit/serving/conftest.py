@@ -55,4 +55,5 @@ def contract() -> dict[str, Any]:
         "variants": variants,
         "chosen": "int8",
         "cpu": "int8",
+        "gpu": "fp16",
     }

@@ -59,12 +59,12 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 @contextlib.contextmanager
-def serving(fake: FakeTriton) -> Iterator[str]:
-    """Serve on a free port of the loopback address; gives the URL."""
+def serving(fake: FakeTriton, port: int = 0) -> Iterator[str]:
+    """Serve on a port of the loopback address, 0 being a free one; gives the URL."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         server = grpc.server(pool)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
         try:
             yield f"grpc://127.0.0.1:{port}"

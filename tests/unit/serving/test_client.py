@@ -215,11 +215,62 @@ def test_it_follows_a_new_version_of_the_same_contract(engine, fake, contract):
     assert engine.served_by == "triton/cpu/int8/2"
 
 
-def test_it_refuses_a_new_version_with_other_labels(engine, fake, contract):
+CHANGES = {
+    "labels": ["one", "two"],
+    "task": "tensor",
+    "preprocessing": {"kind": "image", "fit": "stretch"},
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_it_refuses_a_new_version_with_another_contract(engine, fake, contract, key):
     fake.versions = ["2"]
-    fake.config = config_of({**contract, "labels": ["one", "two"]})
-    with pytest.raises(ServerError, match=r"is now version 2.*connect again"):
+    fake.config = config_of({**contract, key: CHANGES[key]})
+    for _ in range(2):
+        with pytest.raises(ServerError, match=rf"is now version 2.*\({key}\).*connect again"):
+            engine.run(images(1))
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_it_refuses_another_server_with_the_same_version(fake, contract, key):
+    """A server that was replaced between two calls, which no call has seen going."""
+    with serving(fake) as url:
+        engine = TritonEngine(url, model="clothing", timeout_s=5)
         engine.run(images(1))
+    other = FakeTriton(config=config_of({**contract, key: CHANGES[key]}))
+    with serving(other, port=port_of(url)):
+        for _ in range(2):
+            with pytest.raises(ServerError, match=rf"another contract \({key}\)"):
+                engine.run(images(1))
+        other.config = fake.config  # the right one is back
+        engine.run(images(1))
+    engine.close()
+
+
+def test_it_reads_the_contract_again_after_a_call_found_nobody(fake, contract):
+    with serving(fake) as url:
+        engine = TritonEngine(url, model="clothing", timeout_s=5)
+    with pytest.raises(ServerUnreachableError):
+        engine.run(images(1))
+    with serving(FakeTriton(config=config_of({**contract, "labels": ["b", "a"]})), port_of(url)):
+        time.sleep(1.5)  # the channel tries again within a second
+        with pytest.raises(ServerError, match=r"another contract \(labels\)"):
+            engine.run(images(1))
+    engine.close()
+
+
+def test_it_follows_another_server_with_the_same_contract(fake, contract):
+    with serving(fake) as url:
+        engine = TritonEngine(url, model="clothing", timeout_s=5)
+    contract["variants"]["int8"]["sha256"] = "e" * 64  # trained again
+    with serving(FakeTriton(config=config_of(contract)), port_of(url)):
+        engine.run(images(1))
+        assert engine.contract == contract
+    engine.close()
+
+
+def port_of(url: str) -> int:
+    return int(url.rsplit(":", 1)[1])
 
 
 @pytest.mark.parametrize(
@@ -235,7 +286,7 @@ def test_http_is_named_as_not_spoken():
         TritonEngine("http://localhost:8000", model="clothing")
 
 
-@pytest.mark.parametrize("timeout_s", [0, -1.0])
+@pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(timeout_s):
     with pytest.raises(InputError, match="positive"):
         TritonEngine("grpc://localhost:1", model="clothing", timeout_s=timeout_s)

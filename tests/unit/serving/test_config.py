@@ -59,15 +59,23 @@ def test_required_needs_a_gpu_and_forbidden_never_uses_one(contract):
     assert describe(parse_config(forbidden[DEFAULT_CONFIG])).artefact == "int8.onnx"
 
 
-def test_allowed_without_fp16_serves_fp32_on_every_gpu(contract):
-    del contract["variants"]["fp16"]
-    assert describe(parse_config(build(contract)[DEFAULT_CONFIG])).gpu_files == {}
-
-
-def test_a_bundle_without_the_variant_that_a_policy_needs_is_refused(contract):
-    del contract["variants"]["fp16"]
-    with pytest.raises(InputError, match=r"has no variant 'fp16'.*another --fallback"):
+@pytest.mark.parametrize("gpu", ["fp32", "int8", None])
+def test_an_fp16_variant_that_was_not_chosen_for_gpus_is_not_served(contract, gpu):
+    """It is in the bundle and failed its checks: it must not run where nobody looks."""
+    contract["gpu"] = gpu
+    anywhere = describe(parse_config(build(contract)[DEFAULT_CONFIG]))
+    assert (anywhere.gpu_files, anywhere.files) == ({}, ("fp32.onnx",))
+    with pytest.raises(InputError, match=r"needs an accepted fp16 variant.*another --fallback"):
         build(contract, "required")
+
+
+def test_the_fp16_variant_may_have_another_name(contract):
+    contract["variants"]["half"] = {"file": "half.onnx", "precision": "fp16", "sha256": "d" * 64}
+    contract["gpu"] = "half"
+    required = describe(parse_config(build(contract, "required")[DEFAULT_CONFIG]))
+    anywhere = describe(parse_config(build(contract)[DEFAULT_CONFIG]))
+    assert required.artefact == "half.onnx"
+    assert set(anywhere.gpu_files.values()) == {"half.onnx"}
 
 
 @pytest.mark.parametrize("policy", ["", "Allowed", "maybe"])

@@ -28,7 +28,7 @@ def test_it_carries_what_a_client_needs(tiny: Bundle):
     assert task_of(contract).preprocessing.to_json() == tiny.manifest.preprocessing
     hashes = {name: row["sha256"] for name, row in contract["variants"].items()}
     assert hashes == {row.name: row.sha256 for row in tiny.manifest.variants}
-    assert (contract["chosen"], contract["cpu"]) == ("int8", "int8")
+    assert (contract["chosen"], contract["cpu"], contract["gpu"]) == ("int8", "int8", "fp16")
     assert variant_of(contract, "fp16.onnx") == "fp16"
     assert variant_of(contract, "model.onnx") == "model.onnx"
 

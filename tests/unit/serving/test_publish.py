@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,43 @@ def test_configurations_alone_are_not_served(tiny, repository):
     _, (skipped,) = select_models(repository, use_cpu_config=True)
     assert (skipped.name, "no version folder" in skipped.reason) == ("tiny", True)
     assert publish_bundle(tiny, repository).version == 1
+
+
+def test_configurations_alone_leave_a_served_version_served(tiny, repository):
+    before = files_of(publish_bundle(tiny, repository).path)
+    done = publish_bundle(tiny, repository, config_only=True, num_threads=2)
+    assert (done.version, files_of(done.path)) == (1, before)
+    assert read_config(done.path / CPU_CONFIG).versions == (1,)
+    assert select_models(repository, use_cpu_config=True) == (["tiny"], [])
+    check_consistent(done.path)
+
+
+def test_configurations_alone_take_their_contract_along(tiny, repository):
+    done = publish_bundle(tiny, repository)
+    labels = LABELS[::-1]
+    other = replace(tiny, manifest=replace(tiny.manifest, labels=labels))
+    publish_bundle(other, repository, config_only=True)
+    kept = json.loads((done.path / "1/contract.json").read_bytes())
+    assert kept["labels"] == list(labels)
+    assert kept == decode_contract(read_config(done.path / CPU_CONFIG).contract_text)
+
+
+def test_configurations_alone_do_not_break_a_served_version(tiny, tmp_path, repository):
+    done = publish_bundle(tiny, repository)
+    texts = {name: (done.path / name).read_bytes() for name in (DEFAULT_CONFIG, CPU_CONFIG)}
+    other = make_tiny_bundle(tmp_path / "other.bundle", seed=1)
+    with pytest.raises(InputError, match=r"version 1 .* publish without --config-only") as caught:
+        publish_bundle(other, repository, name="tiny", config_only=True)
+    assert "\n" not in str(caught.value)
+    assert texts == {name: (done.path / name).read_bytes() for name in texts}
+    assert select_models(repository, use_cpu_config=True) == (["tiny"], [])
+
+
+def test_configurations_alone_do_not_name_a_file_that_was_not_published(tmp_path, repository):
+    bundle = make_tiny_bundle(tmp_path / "tiny.bundle")
+    publish_bundle(bundle, repository, policy="forbidden")
+    with pytest.raises(InputError, match=r"'fp32\.onnx' is not"):
+        publish_bundle(bundle, repository, config_only=True)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def make_tiny_bundle(
     chosen: str = "int8",
     batch_safe: bool = True,
     variants: tuple[str, ...] = ("fp32", "fp16", "int8"),
+    gpu: str = "fp16",
 ) -> Bundle:
     """Write a bundle of the tiny model."""
     rng = np.random.default_rng(seed)
@@ -110,7 +111,7 @@ def make_tiny_bundle(
             labels=LABELS,
             variants=tuple(rows),
             chosen=chosen,
-            chosen_by_device={"cpu": chosen},
+            chosen_by_device={"cpu": chosen} | ({"gpu": gpu} if gpu in variants else {}),
             files={row.file: row.sha256 for row in rows},
             provenance={"model": "tiny"},
         )
