@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -113,3 +114,13 @@ def test_a_file_gets_the_answer_of_its_tensor(trained: Trained) -> None:
             tensor = np.array(image.convert("RGB"))
         (by_tensor,) = predictor.predict_tensors({"image": tensor[None]})
     assert by_file == by_tensor
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
+def test_a_file_carries_no_notes_of_the_machine_that_made_it(trained: Trained, name: str) -> None:
+    file = trained.bundle / f"variants/{name}/model.onnx"
+    graph = onnx.load(file).graph
+    nodes = (*graph.node, *graph.value_info, *graph.initializer)
+    assert not any(node.metadata_props or node.doc_string for node in nodes)
+    assert b"edgeml/training" not in file.read_bytes()
+    assert b"stack_trace" not in file.read_bytes()
