@@ -29,26 +29,7 @@ def load_image_folder(folder: Path) -> ImageDataset:
         DataError: The folder is missing, has fewer than two classes, a class without pictures, or
             files that cannot be read; the message counts them and names the first.
     """
-    if not folder.is_dir():
-        reason = (
-            "this folder does not exist; a folder of class folders was expected; check the path"
-        )
-        raise DataError(source=str(folder), reason=reason)
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(classes) < 2:
-        names = ", ".join(path.name for path in classes) or "none"
-        reason = (
-            f"a classifier needs at least two classes, each a folder of pictures; found {names}; "
-            "arrange the pictures as class/xxx.png"
-        )
-        raise DataError(source=str(folder), reason=reason)
-    for path in classes:
-        if not _is_plain(path.name):
-            reason = (
-                f"the class folder {path.name!r} has a name that cannot be written into a label; "
-                "printable Unicode was expected; rename it"
-            )
-            raise DataError(source=str(folder), reason=reason)
+    classes = _classes(folder)
     items: list[Path] = []
     targets: list[int] = []
     unreadable: list[str] = []
@@ -93,3 +74,28 @@ def _is_picture(path: Path, folder: Path) -> bool:
 def _is_plain(name: str) -> bool:
     """Return whether a name can be a label: one line, and valid Unicode."""
     return name.isprintable()
+
+
+def _classes(folder: Path) -> list[Path]:
+    """Return the class folders, or say why these cannot be classes."""
+    if not folder.is_dir():
+        reason = (
+            "this folder does not exist; a folder of class folders was expected; check the path"
+        )
+        raise DataError(source=str(folder), reason=reason)
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(classes) < 2:
+        names = ", ".join(path.name for path in classes) or "none"
+        reason = (
+            f"a classifier needs at least two classes, each a folder of pictures; found {names}; "
+            "arrange the pictures as class/xxx.png"
+        )
+        raise DataError(source=str(folder), reason=reason)
+    for path in classes:
+        if not _is_plain(path.name):
+            reason = (
+                f"the class folder {path.name!r} has a name that cannot be written into a label; "
+                "printable Unicode was expected; rename it"
+            )
+            raise DataError(source=str(folder), reason=reason)
+    return classes
