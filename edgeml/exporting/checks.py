@@ -88,8 +88,8 @@ class Invariance:
         return self.flips == 0 and self.max_abs_diff <= INVARIANCE_TOLERANCE
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        return asdict(self)
+        """Return the figures and the verdict as JSON values."""
+        return {**asdict(self), "ok": self.ok}
 
 
 def check_invariance(

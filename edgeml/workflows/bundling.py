@@ -109,7 +109,7 @@ def _write_variant(folder: Path, candidate: Candidate, packing: Packing) -> Vari
         speedup=candidate.latency.speedup,
         verdict=verdict,
         reason=reason,
-        batch_safe=not candidate.evidence["invariance"]["flips"],
+        batch_safe=candidate.evidence["invariance"]["ok"],
         recipe=candidate.recipe,
         evidence=candidate.evidence,
     )

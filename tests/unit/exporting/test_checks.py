@@ -92,6 +92,8 @@ def _coupled(strength: float) -> FakeEngine:
 def test_a_batch_coupled_engine_is_noticed(samples: np.ndarray) -> None:
     assert check_invariance(_coupled(0.0), samples).ok
     slightly = check_invariance(_coupled(1e-3), samples)
+    # A bundle calls a variant batch-safe by this, not by flips alone.
+    assert (slightly.flips, slightly.to_json()["ok"]) == (0, False)
     assert (slightly.ok, slightly.flips) == (False, 0)
     assert slightly.max_abs_diff > INVARIANCE_TOLERANCE
     strongly = check_invariance(_coupled(1.0), samples)
