@@ -24,6 +24,6 @@ def require(module: str, *, extra: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as exc:
-        if exc.name != module.partition(".")[0]:
+        if not f"{module}.".startswith(f"{exc.name}."):
             raise  # installed but broken: the real cause is more useful than advice
         raise MissingExtraError(module=module, extra=extra) from exc

@@ -22,7 +22,7 @@ from edgeml.core.manifest import SCHEMA_VERSION, Manifest, Variant
 from edgeml.errors import BundleError, InputError, IntegrityError
 
 ALLOWED_SUFFIXES = frozenset(
-    {".json", ".onnx", ".data", ".npz"}
+    {".json", ".onnx", ".data", ".npz", ".txt"}
     | {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 )
 MANIFEST = "manifest.json"

@@ -57,7 +57,11 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything that a bundle says of itself; the keys are DESIGN's."""
+    """Everything that a bundle says of itself; the keys are DESIGN's.
+
+    ``chosen`` answers single items. Where its answers would depend on their neighbours,
+    ``chosen_for_batches`` names another; empty stands for the same one.
+    """
 
     name: str
     version: str
@@ -72,6 +76,8 @@ class Manifest:
     provenance: Mapping[str, Any]
     data: str = "real"
     proven: bool = False
+    multi_label: bool = False
+    chosen_for_batches: str = ""
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -84,9 +90,17 @@ class Manifest:
         for device, name in self.chosen_by_device.items():
             if name not in names:
                 raise ValueError(f"chosen for {device} is {name!r}, which is none of {names}")
+        if not self.chosen_for_batches:
+            object.__setattr__(self, "chosen_for_batches", self.chosen)
+        if self.chosen_for_batches not in names:
+            raise ValueError(
+                f"chosen for batches is {self.chosen_for_batches!r}, which is none of {names}"
+            )
         for variant in self.variants:
             if self.files.get(variant.file) != variant.sha256:
                 raise ValueError(f"variant '{variant.name}' and files disagree about its hash")
+        if self.task in ("image-classification", "text-classification"):
+            self._check_labels()
         if self.task == "image-classification":
             self._check_image_contract()
 
@@ -104,8 +118,10 @@ class Manifest:
             "signature": self.signature.to_json(),
             "preprocessing": dict(self.preprocessing),
             "labels": list(self.labels),
+            "multi_label": self.multi_label,
             "variants": [asdict(variant) for variant in self.variants],
             "chosen": self.chosen,
+            "chosen_for_batches": self.chosen_for_batches,
             "chosen_by_device": dict(self.chosen_by_device),
             "files": dict(self.files),
             "provenance": dict(self.provenance),
@@ -113,13 +129,17 @@ class Manifest:
             "proven": self.proven,
         }
 
-    def _check_image_contract(self) -> None:
-        """Refuse labels and preprocessing that do not fit the tensors they belong to."""
-        shape, classes = self.signature.inputs[0].shape, self.signature.outputs[0].shape[-1]
+    def _check_labels(self) -> None:
+        """Refuse labels that do not fit the output they belong to."""
+        classes = self.signature.outputs[0].shape[-1]
         if isinstance(classes, int) and classes != len(self.labels):
             raise ValueError(
                 f"the output has {classes} classes and there are {len(self.labels)} labels"
             )
+
+    def _check_image_contract(self) -> None:
+        """Refuse preprocessing that does not fit the tensor it belongs to."""
+        shape = self.signature.inputs[0].shape
         sides = (self.preprocessing.get("height"), self.preprocessing.get("width"))
         fits = len(shape) == 4 and all(
             isinstance(axis, str) or axis == side
@@ -157,6 +177,8 @@ class Manifest:
             provenance=dict(value["provenance"]),
             data=str(value.get("data", "real")),
             proven=bool(value.get("proven", False)),
+            multi_label=bool(value.get("multi_label", False)),
+            chosen_for_batches=str(value.get("chosen_for_batches", "")),
         )
 
 

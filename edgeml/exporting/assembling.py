@@ -59,12 +59,12 @@ def assemble_image_classifier(
     nodes = [*head, *graph.node, *tail]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
-    graph.input.append(_value(image))
-    graph.output.append(_value(probabilities))
+    graph.input.append(value_info(image))
+    graph.output.append(value_info(probabilities))
     graph.name = "edgeml"
     model.ir_version = IR_VERSION
     model.producer_name = "edgeml"
-    _strip_notes(model)
+    strip_notes(model)
     onnx.checker.check_model(model)
     return model
 
@@ -111,7 +111,7 @@ def _bypass_quantizer(graph: onnx.GraphProto, core_input: str, planes: str) -> N
     graph.node.remove(quantizer)
 
 
-def _strip_notes(model: onnx.ModelProto) -> None:
+def strip_notes(model: onnx.ModelProto) -> None:
     """Remove what exporters note for their authors: stack traces with paths, parameter lists.
 
     It is a fifth of a megabyte in every file, and makes equal models differ from folder to folder.
@@ -124,5 +124,6 @@ def _strip_notes(model: onnx.ModelProto) -> None:
         holder.doc_string = ""
 
 
-def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
+def value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
+    """Return a graph's declaration of a tensor."""
     return helper.make_tensor_value_info(spec.name, BY_NUMPY[spec.dtype].onnx, list(spec.shape))

@@ -74,6 +74,7 @@ def prove_fusion(
     *,
     op_types: Iterable[str] = (),
     float_nodes: Iterable[str] = (),
+    num_requested: int | None = None,
 ) -> FusionProof:
     """Optimise a quantized model as the runtime does, and count its kernels.
 
@@ -82,13 +83,17 @@ def prove_fusion(
         source: The float core that it was made from.
         op_types: Operators that were to be quantized; empty means all of Conv, MatMul and Gemm.
         float_nodes: Names of nodes of the source that were to stay in float.
+        num_requested: How many were to be quantized; None counts them by the two above.
     """
     wanted = _HEAVY & set(op_types) if op_types else _HEAVY
     kept = set(float_nodes)
-    requested = sum(node.op_type in wanted and node.name not in kept for node in source.graph.node)
+    if num_requested is None:
+        num_requested = sum(
+            node.op_type in wanted and node.name not in kept for node in source.graph.node
+        )
     kernels = Counter(node.op_type for node in optimised(quantized).graph.node)
     return FusionProof(
-        requested=requested,
+        requested=num_requested,
         quantized=sum(count for name, count in kernels.items() if name in _QUANTIZED),
         kernels=dict(sorted(kernels.items())),
     )

@@ -157,6 +157,7 @@ class ImageTask:
 
     preprocessing: ImagePreprocessing
     labels: ClassLabels = field(default_factory=lambda: ClassLabels(names=()))
+    window = 32
 
     @property
     def signature(self) -> ModelSignature:
@@ -172,9 +173,21 @@ class ImageTask:
         """Turn one picture into uint8 ``(height, width, 3)``."""
         return self.preprocessing.prepare(item)
 
+    def decode_golden(self, contents: bytes) -> bytes:
+        """Return a picture's file as it is: its contents are an item."""
+        return contents
+
     def collate(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> Tensors:
         """Stack prepared pictures into one feed."""
         return {INPUT: np.stack(prepared)}
+
+    def batches(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> list[list[int]]:
+        """Put all prepared pictures into one feed: they have one size."""
+        return [list(range(len(prepared)))] if prepared else []
+
+    def is_truncated(self, prepared: npt.NDArray[np.uint8]) -> bool:
+        """Return False: a picture is scaled, never cut short."""
+        return False
 
     def interpret(
         self, outputs: Mapping[str, npt.NDArray[Any]], *, served_by: str

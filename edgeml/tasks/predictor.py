@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, overload
 
@@ -12,18 +15,34 @@ from edgeml.core.predictor import Engine, Prediction
 from edgeml.core.signature import ModelSignature, Tensors
 from edgeml.errors import ClosedError, EdgemlError, InputError, ModelOutputError
 
-_CHUNK = 32
-
 
 class Task(Protocol):
-    """What a task adds to an engine."""
+    """What a task adds to an engine.
+
+    Attributes:
+        window: Items of a stream that are prepared, grouped and answered together.
+    """
+
+    window: int
 
     def prepare(self, item: Any) -> Any:
         """Turn one item into arrays, or raise InputError."""
         ...
 
+    def decode_golden(self, contents: bytes) -> Any:
+        """Turn the contents of a golden input's file into an item."""
+        ...
+
     def collate(self, prepared: Sequence[Any]) -> Tensors:
         """Join prepared items into one feed, batch first."""
+        ...
+
+    def batches(self, prepared: Sequence[Any]) -> Sequence[Sequence[int]]:
+        """Group prepared items into feeds: indices, each once."""
+        ...
+
+    def is_truncated(self, prepared: Any) -> bool:
+        """Return whether an item was cut to fit the model."""
         ...
 
     def interpret(
@@ -39,11 +58,14 @@ class TaskPredictor:
     Args:
         task: Pre- and post-processing.
         engine: What runs the tensors; it checks its feed itself.
+        batch_engine: What runs feeds of more than one sample, where ``engine``'s answers would
+            depend on their neighbours; None means ``engine``.
     """
 
-    def __init__(self, task: Task, engine: Engine) -> None:
+    def __init__(self, task: Task, engine: Engine, *, batch_engine: Engine | None = None) -> None:
         self._task = task
         self._engine = engine
+        self._batch_engine = batch_engine or engine
         self._closed = False
 
     @property
@@ -60,13 +82,17 @@ class TaskPredictor:
         """Answer one item.
 
         Args:
-            item: What the task accepts; for images bytes, path, PIL image or uint8 array.
+            item: What the task accepts; for images bytes, path, PIL image or uint8 array; for text
+                a str.
 
         Raises:
             InputError: The item is unusable.
             ClosedError: The predictor was closed.
         """
-        return self.predict_tensors(self._task.collate([self._prepare(item)]))[0]
+        self._check_open()
+        prepared = self._task.prepare(item)
+        answer = self.predict_tensors(self._task.collate([prepared]))[0]
+        return replace(answer, truncated=True) if self._task.is_truncated(prepared) else answer
 
     @overload
     def predict_batch(self, items: Iterable[Any]) -> list[Prediction]: ...
@@ -96,18 +122,52 @@ class TaskPredictor:
             InputError: An item is unusable, or ``on_error`` is neither word.
             ClosedError: The predictor was closed.
         """
-        if on_error not in ("raise", "return"):
-            raise InputError(f"on_error is {on_error!r}; 'raise' or 'return' was expected")
         if isinstance(items, (str, bytes, bytearray, memoryview)):
             kind = type(items).__name__
             raise InputError(f"the items are one {kind}; a list was expected; call predict()")
-        items = list(items)
+        return list(self.predict_stream(items, on_error=on_error))
+
+    def predict_stream(
+        self, items: Iterable[Any], *, on_error: str = "raise"
+    ) -> Iterator[Prediction | EdgemlError]:
+        """Answer a stream of items in their order, in bounded memory.
+
+        Items are taken in windows. Within one, those that run well together share a feed: texts of
+        like length, so that little is padded. While one window is computed the next is prepared.
+
+        Args:
+            items: What the task accepts; a generator is read as far as needed, one window ahead.
+            on_error: As in :meth:`predict_batch`.
+
+        Yields:
+            One prediction an item; with ``return``, an error object where one could not be made.
+
+        Raises:
+            InputError: An item is unusable, or ``on_error`` is neither word.
+            ClosedError: The predictor was closed.
+        """
+        if on_error not in ("raise", "return"):
+            raise InputError(f"on_error is {on_error!r}; 'raise' or 'return' was expected")
         self._check_open()
-        results: list[Prediction | EdgemlError] = []
-        for start in range(0, len(items), _CHUNK):
-            chunk = items[start : start + _CHUNK]
-            results.extend(self._chunk(chunk, start=start, keep_errors=on_error == "return"))
-        return results
+        return self._stream(iter(items), keep_errors=on_error == "return")
+
+    def _stream(
+        self, items: Iterator[Any], *, keep_errors: bool
+    ) -> Iterator[Prediction | EdgemlError]:
+        size, start = self._task.window, 0
+        window = list(itertools.islice(items, size))
+        following = list(itertools.islice(items, size)) if len(window) == size else []
+        if not following:  # the common case: no thread for one window
+            yield from self._answer(self._prepare_window(window, 0, keep_errors), keep_errors)
+            return
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            prepared = self._prepare_window(window, start, keep_errors)
+            while prepared:
+                start += size
+                pending = ahead.submit(self._prepare_window, following, start, keep_errors)
+                yield from self._answer(prepared, keep_errors)
+                following = list(itertools.islice(items, size))
+                prepared = pending.result()
 
     def predict_tensors(self, tensors: Tensors) -> list[Prediction]:
         """Answer preprocessed tensors.
@@ -120,7 +180,8 @@ class TaskPredictor:
             ModelOutputError: The model answered with NaN or infinity.
             ClosedError: The predictor was closed.
         """
-        return self._task.interpret(self.run(tensors), served_by=self._engine.served_by)
+        engine = self._engine_for(tensors)
+        return self._task.interpret(self._run(engine, tensors), served_by=engine.served_by)
 
     def run(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Return the raw outputs for preprocessed tensors, batch first.
@@ -129,13 +190,13 @@ class TaskPredictor:
             SignatureError: The feed does not fit the signature.
             ClosedError: The predictor was closed.
         """
-        self._check_open()
-        return self._engine.run(tensors)
+        return self._run(self._engine_for(tensors), tensors)
 
     def close(self) -> None:
         """Release the engine; calls under way finish, later ones raise ClosedError."""
         self._closed = True
         self._engine.close()
+        self._batch_engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -148,37 +209,59 @@ class TaskPredictor:
     ) -> None:
         self.close()
 
-    def _prepare(self, item: Any) -> Any:
-        self._check_open()
-        return self._task.prepare(item)
-
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError
 
-    def _chunk(
-        self, items: Sequence[Any], *, start: int, keep_errors: bool
-    ) -> list[Prediction | EdgemlError]:
-        answers: dict[int, Prediction | EdgemlError] = {}
-        prepared = []
+    def _engine_for(self, tensors: Tensors) -> Engine:
+        """Return what runs a feed: one sample alone, or several beside each other."""
+        if self._batch_engine is self._engine:
+            return self._engine
+        sizes = {array.shape[0] for array in tensors.values() if array.ndim}
+        return self._engine if sizes == {1} else self._batch_engine
+
+    def _run(self, engine: Engine, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
+        self._check_open()
+        return engine.run(tensors)
+
+    def _prepare_window(self, items: Sequence[Any], start: int, keep_errors: bool) -> list[Any]:  # noqa: FBT001
+        """Return prepared items, with an error in the place of each unusable one."""
+        prepared: list[Any] = []
         for index, item in enumerate(items):
             try:
-                prepared.append((index, self._prepare(item)))
+                prepared.append(self._task.prepare(item))
             except InputError as exc:
                 if not keep_errors:
                     exc.add_note(f"item {start + index} of the batch")
                     raise
-                answers[index] = exc
-        if prepared:
-            tensors = self._task.collate([value for _, value in prepared])
-            predictions = self._interpret(self.run(tensors), len(prepared), keep_errors=keep_errors)
-            answers.update(zip((index for index, _ in prepared), predictions, strict=True))
-        return [answers[index] for index in range(len(items))]
+                prepared.append(exc)
+        return prepared
+
+    def _answer(self, prepared: Sequence[Any], keep_errors: bool) -> list[Prediction | EdgemlError]:  # noqa: FBT001
+        """Answer one window in its order."""
+        answers: list[Prediction | EdgemlError] = [*prepared]
+        places = [i for i, row in enumerate(prepared) if not isinstance(row, EdgemlError)]
+        usable = [prepared[place] for place in places]
+        for group in self._task.batches(usable) if usable else ():
+            tensors = self._task.collate([usable[index] for index in group])
+            engine = self._engine_for(tensors)
+            outputs = self._run(engine, tensors)
+            rows = self._interpret(outputs, len(group), engine.served_by, keep_errors=keep_errors)
+            for index, row in zip(group, rows, strict=True):
+                if isinstance(row, Prediction) and self._task.is_truncated(usable[index]):
+                    answers[places[index]] = replace(row, truncated=True)
+                else:
+                    answers[places[index]] = row
+        return answers
 
     def _interpret(
-        self, outputs: Mapping[str, npt.NDArray[Any]], batch: int, *, keep_errors: bool
+        self,
+        outputs: Mapping[str, npt.NDArray[Any]],
+        batch: int,
+        served_by: str,
+        *,
+        keep_errors: bool,
     ) -> Sequence[Prediction | EdgemlError]:
-        served_by = self._engine.served_by
         try:
             return self._task.interpret(outputs, served_by=served_by)
         except ModelOutputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +16,10 @@ import onnxruntime
 from edgeml.core.bundle import REFERENCE, Golden, write_bundle, write_golden
 from edgeml.core.files import sha256_of, staged_folder, write_json
 from edgeml.core.manifest import Manifest, Variant
-from edgeml.data.dataset import ImageDataset
-from edgeml.exporting.checks import GOLDEN_TOLERANCE, run_batches
+from edgeml.exporting.checks import GOLDEN_TOLERANCE
 from edgeml.runtime.host import detect_host
-from edgeml.tasks.image import INPUT, OUTPUT, ImageTask
-from edgeml.training.checkpoint import Checkpoint
-from edgeml.workflows.candidates import Candidate, Samples
+from edgeml.workflows.candidates import Candidate, LabelledSamples
+from edgeml.workflows.sources import Source
 
 _BINS = 20
 
@@ -34,9 +31,7 @@ class Packing:
     Attributes:
         name: The bundle's name.
         version: Its version.
-        task: The contract.
-        checkpoint: What was exported.
-        dataset: Where the golden examples come from.
+        source: What was exported, its contract, and where the golden examples come from.
         golden: Indices of the golden examples.
         candidates: The measured variants, fp32 first.
         broken: Name to reason of candidates that cannot be used and are not in the bundle.
@@ -47,34 +42,38 @@ class Packing:
 
     name: str
     version: str
-    task: ImageTask
-    checkpoint: Checkpoint
-    dataset: ImageDataset
+    source: Source
     golden: list[int]
     candidates: tuple[Candidate, ...]
     verdicts: Mapping[str, tuple[str, str]]
     broken: Mapping[str, str]
-    selection: Samples
+    selection: LabelledSamples
     seed: int
 
 
 def pack(place: Path, packing: Packing) -> None:
     """Write the bundle at ``place``; a kill leaves what stood there before."""
+    source = packing.source
     with staged_folder(place) as folder:
+        for relative, contents in source.files.items():
+            (folder / relative).write_bytes(contents)
         variants = tuple(_write_variant(folder, row, packing) for row in packing.candidates)
         _write_golden(folder, packing)
         write_json(folder / REFERENCE, _reference(packing))
         chosen = next(row for row in variants if row.verdict == "chosen")
+        together = _for_batches(variants, chosen)
         half = next((row for row in packing.candidates if row.precision == "fp16"), None)
         manifest = Manifest(
             name=packing.name,
             version=packing.version,
-            task=packing.checkpoint.task,
-            signature=packing.task.signature,
-            preprocessing=packing.task.preprocessing.to_json(),
-            labels=packing.checkpoint.labels,
+            task=source.task_name,
+            signature=source.signature,
+            preprocessing=source.preprocessing,
+            labels=source.labels,
+            multi_label=source.multi_label,
             variants=variants,
             chosen=chosen.name,
+            chosen_for_batches=together.name,
             chosen_by_device={
                 "cpu": chosen.name,
                 # Not faster on this CPU is no reason against it; being wrong is.
@@ -87,6 +86,15 @@ def pack(place: Path, packing: Packing) -> None:
         write_bundle(folder, manifest, place=place)
 
 
+def _for_batches(variants: tuple[Variant, ...], chosen: Variant) -> Variant:
+    """Return what answers batches: the chosen one, or the fastest that may."""
+    if chosen.batch_safe:
+        return chosen
+    may = [row for row in variants if row.verdict == "passed" and row.batch_safe]
+    reference = next(row for row in variants if row.name == "fp32")
+    return max(may, key=lambda row: row.speedup or 0.0, default=reference)
+
+
 def _write_variant(folder: Path, candidate: Candidate, packing: Packing) -> Variant:
     relative = f"variants/{candidate.name}/model.onnx"
     path = folder / relative
@@ -95,7 +103,7 @@ def _write_variant(folder: Path, candidate: Candidate, packing: Packing) -> Vari
     assert candidate.probabilities is not None
     assert candidate.latency is not None
     verdict, reason = packing.verdicts[candidate.name]
-    right = candidate.probabilities.argmax(axis=1) == packing.selection.targets
+    right = packing.selection.right(candidate.probabilities)
     return Variant(
         name=candidate.name,
         file=relative,
@@ -109,53 +117,42 @@ def _write_variant(folder: Path, candidate: Candidate, packing: Packing) -> Vari
         speedup=candidate.latency.speedup,
         verdict=verdict,
         reason=reason,
-        batch_safe=candidate.evidence["invariance"]["ok"],
+        batch_safe=candidate.batch_safe,
         recipe=candidate.recipe,
         evidence=candidate.evidence,
     )
 
 
 def _write_golden(folder: Path, packing: Packing) -> None:
+    """Write golden inputs as files, the feed that they become, and each variant's answers to it."""
+    source = packing.source
     inputs = folder / "golden/inputs"
     inputs.mkdir(parents=True)
-    names = []
+    names, prepared = [], []
     for number, index in enumerate(packing.golden):
-        data, suffix = _encoded(packing.dataset.items[index])
+        data, suffix = source.encode(source.items[index])
         names.append(f"golden/inputs/{number}{suffix}")
         (folder / names[-1]).write_bytes(data)
-    tensors = np.stack([packing.task.prepare(folder / name) for name in names])
+        prepared.append(source.task.prepare(source.task.decode_golden(data)))
+    tensors = source.task.collate(prepared)
     outputs: dict[str, Mapping[str, npt.NDArray[Any]]] = {}
     for candidate in packing.candidates:
-        engine = candidate.engine(packing.task, num_threads=1)
-        outputs[candidate.name] = {OUTPUT: run_batches(engine, tensors)}
+        engine = candidate.engine(source.signature, num_threads=1)
+        outputs[candidate.name] = engine.run(tensors)
         engine.close()
     golden = Golden(
         inputs=tuple(names),
-        tensors={INPUT: tensors},
+        tensors=tensors,
         outputs=outputs,
         tolerance={row.name: GOLDEN_TOLERANCE[row.precision] for row in packing.candidates},
     )
     write_golden(folder, golden)
 
 
-def _encoded(item: Any) -> tuple[bytes, str]:
-    """Return an item as the bytes of a picture file, and the file's suffix."""
-    if isinstance(item, Path):
-        return item.read_bytes(), item.suffix.lower()
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(item).save(buffer, format="PNG")
-    return buffer.getvalue(), ".png"
-
-
 def _reference(packing: Packing) -> dict[str, Any]:
     """Describe validation inputs and each variant's confidences, for a drift monitor."""
-    images = packing.selection.images
+    inputs = packing.selection.inputs
     edges = np.linspace(0, 1, _BINS + 1)
-    # One picture at a time: numpy would make a float copy of all of them.
-    brightness = np.array([image.mean() / 255 for image in images])
-    contrast = np.array([image.std() / 128 for image in images])
     variants = {}
     for candidate in packing.candidates:
         assert candidate.probabilities is not None
@@ -164,15 +161,15 @@ def _reference(packing: Packing) -> dict[str, Any]:
             "confidence": _histogram(ordered[:, -1], edges),
             "margin": _histogram(ordered[:, -1] - ordered[:, -2], edges),
             "predicted": np.bincount(
-                candidate.probabilities.argmax(axis=1), minlength=len(packing.checkpoint.labels)
+                candidate.probabilities.argmax(axis=1), minlength=len(packing.source.labels)
             ).tolist(),
         }
     return {
-        "num_samples": len(images),
+        "num_samples": len(inputs),
         "edges": edges.tolist(),
         "inputs": {
-            "brightness": _histogram(brightness, edges),
-            "contrast": _histogram(contrast, edges),
+            name: _histogram(values, edges)
+            for name, values in packing.source.describe(inputs).items()
         },
         "variants": variants,
     }
@@ -184,21 +181,14 @@ def _histogram(values: npt.NDArray[Any], edges: npt.NDArray[Any]) -> list[int]:
 
 
 def _provenance(packing: Packing) -> dict[str, Any]:
-    checkpoint = packing.checkpoint
+    origin = packing.source.provenance
     return {
-        "model": checkpoint.model,
-        "data": {
-            **{key: value for key, value in checkpoint.data.items() if key != "place"},
-            "proven_on": packing.dataset.fingerprint,
-        },
+        **origin,
+        "data": {**origin["data"], "proven_on": packing.source.fingerprint},
         "broken": dict(packing.broken),
-        "training": {
-            "accuracy": checkpoint.training["accuracy"],
-            "settings": checkpoint.training["settings"],
-        },
         "seed": packing.seed,
         "versions": {
-            **checkpoint.provenance["versions"],
+            **origin["versions"],
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
             "python": platform.python_version(),

@@ -1,35 +1,39 @@
-"""The variants of one export, made from one core; a failed conversion costs only itself."""
+"""A variant on its way to a verdict, and the conversions that every task shares."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgeml.core.signature import ModelSignature
 from edgeml.core.timing import Latency
-from edgeml.exporting.assembling import assemble_image_classifier, scalar_normalisation
-from edgeml.exporting.fusion import prove_fusion
-from edgeml.exporting.half import halve_core
-from edgeml.exporting.quantizing import (
-    TYPES_BY_INSTRUCTION_SET,
-    StaticRecipe,
-    early_convolutions,
-    quantize_core,
-)
+from edgeml.exporting.fusion import FusionProof
 from edgeml.runtime.engine import OnnxEngine, SessionSettings
-from edgeml.tasks.image import ImageTask
+from edgeml.tasks.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Prepared pictures of one split, uint8 ``(samples, height, width, 3)``, and their classes."""
+class LabelledSamples:
+    """Prepared inputs of one split, and what is right.
 
-    images: npt.NDArray[np.uint8]
-    targets: npt.NDArray[np.int64]
+    Attributes:
+        inputs: The samples.
+        targets: int64 ``(samples,)``; for multi-label models bool ``(samples, classes)``.
+    """
+
+    inputs: Samples
+    targets: npt.NDArray[Any]
+
+    def right(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """Return which samples were answered rightly; for multi-label, with every label right."""
+        if self.targets.ndim == 2:
+            return np.asarray(((probabilities >= 0.5) == self.targets).all(axis=1))
+        return np.asarray(probabilities.argmax(axis=1) == self.targets)
 
 
 @dataclass(kw_only=True)
@@ -47,6 +51,7 @@ class Candidate:
         evidence: What was measured, by name, as JSON values.
         probabilities: float32 ``(samples, classes)`` on the selection split.
         latency: Its latency beside fp32's.
+        batch_safe: Whether an answer stays the same whatever its neighbours and padding.
     """
 
     name: str
@@ -59,105 +64,44 @@ class Candidate:
     evidence: dict[str, Any] = field(default_factory=dict)
     probabilities: npt.NDArray[np.float32] | None = None
     latency: Latency | None = None
+    batch_safe: bool = True
 
-    def engine(self, task: ImageTask, *, num_threads: int) -> OnnxEngine:
+    def engine(self, signature: ModelSignature, *, num_threads: int) -> OnnxEngine:
         """Open this candidate's model."""
         return OnnxEngine(
             self.model.SerializeToString(),
             settings=SessionSettings(num_threads=num_threads),
-            signature=task.signature,
+            signature=signature,
             served_by=f"onnxruntime/cpu/{self.name}",
         )
 
+    def note_fusion(self, proof: FusionProof) -> None:
+        """Keep a fusion proof as evidence, and as a failure where it is one."""
+        self.evidence["fusion"] = proof.to_json()
+        if not proof.ok:
+            self.failures.append(
+                f"only {proof.quantized} of {proof.requested} Conv/MatMul/Gemm run quantized"
+            )
 
-def make_candidates(
-    core: onnx.ModelProto,
-    task: ImageTask,
-    calibration: npt.NDArray[np.uint8],
-    *,
-    instruction_set: str,
-) -> list[Candidate]:
-    """Make fp32, fp16 and two forms of INT8 from one core.
+
+def attempt(candidate: Candidate, make: Callable[[], onnx.ModelProto], *, verb: str) -> bool:
+    """Make a candidate's model; a conversion that fails marks it broken and costs only itself.
 
     Args:
-        core: Normalised pixels to logits, float32.
-        task: The contract.
-        calibration: Prepared training pictures, uint8 ``(samples, height, width, 3)``.
-        instruction_set: What INT8 is made for, as ``edgeml.runtime.host`` names it.
+        candidate: What the model is for.
+        make: Makes it.
+        verb: What it was being, for the reason: ``converted`` or ``quantized``.
 
     Returns:
-        The candidates, fp32 first.
+        Whether it was made.
     """
-    contract = task.preprocessing
-    types = TYPES_BY_INSTRUCTION_SET[instruction_set]
-    # The exact integer input needs unsigned activations: 0..255 is what an image holds.
-    scale = scalar_normalisation(contract) if types.activations == "uint8" else None
-    everything = StaticRecipe(types=types, num_samples=len(calibration), input_scale=scale)
-    samples = contract.normalise(calibration)
-    candidates = [
-        Candidate(
-            name="fp32",
-            precision="fp32",
-            model=assemble_image_classifier(core, task.signature, contract),
-            recipe={"kind": "float"},
-        ),
-        _halve(core, task),
-        _quantize(core, task, samples, everything, name="int8"),
-    ]
-    if early := early_convolutions(core):
-        recipe = replace(everything, float_nodes=early)
-        candidates.append(_quantize(core, task, samples, recipe, name="int8-early-float"))
-    for candidate in candidates:
-        if candidate.precision == "int8":
-            candidate.tuned_for = instruction_set
-    return candidates
-
-
-def _halve(core: onnx.ModelProto, task: ImageTask) -> Candidate:
-    made = Candidate(
-        name="fp16",
-        precision="fp16",
-        model=onnx.ModelProto(),
-        recipe={"kind": "half", "keep_io_types": True},
-    )
     try:
-        half = halve_core(core)
-        made.model = assemble_image_classifier(half, task.signature, task.preprocessing)
+        candidate.model = make()
     except Exception as exc:
-        # Third-party converters raise anything; one that fails must not cost the other variants.
-        made.broken = f"it cannot be converted ({_first_line(exc)})"
-    return made
-
-
-def _quantize(
-    core: onnx.ModelProto,
-    task: ImageTask,
-    samples: npt.NDArray[np.float32],
-    recipe: StaticRecipe,
-    *,
-    name: str,
-) -> Candidate:
-    made = Candidate(name=name, precision="int8", model=onnx.ModelProto(), recipe=recipe.to_json())
-    try:
-        made.model = assemble_image_classifier(
-            quantize_core(core, samples, recipe),
-            task.signature,
-            task.preprocessing,
-            integer_input=recipe.input_scale is not None,
-        )
-        proof = prove_fusion(
-            made.model, core, op_types=recipe.op_types, float_nodes=recipe.float_nodes
-        )
-    except Exception as exc:
-        # As above: ONNX Runtime's errors share no base.
-        made.broken = f"it cannot be quantized ({_first_line(exc)})"
-        return made
-    made.evidence["fusion"] = proof.to_json()
-    if not proof.ok:
-        made.failures.append(
-            f"only {proof.quantized} of {proof.requested} Conv/MatMul/Gemm run quantized"
-        )
-    return made
+        # Third-party converters raise anything, and their errors share no base.
+        candidate.broken = f"it cannot be {verb} ({_first_line(exc)})"
+        return False
+    return True
 
 
 def _first_line(exc: Exception) -> str:

@@ -11,20 +11,16 @@ import numpy as np
 from edgeml.core.bundle import Bundle, check_replaceable
 from edgeml.core.gate import Gate
 from edgeml.core.paired import compare_accuracy
-from edgeml.core.progress import Progress, ProgressEvent, silent
+from edgeml.core.progress import Progress, silent
 from edgeml.core.timing import TimingPlan
-from edgeml.errors import DataError, ExportError, InputError, ParityError
+from edgeml.errors import ExportError, InputError, ParityError
 from edgeml.runtime.host import check_threads, detect_host
-from edgeml.tasks.classification import ClassLabels
-from edgeml.tasks.image import INPUT, OUTPUT, ImagePreprocessing, ImageTask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from torch import nn
 
-    from edgeml.data.dataset import ImageDataset, Split
-    from edgeml.training.checkpoint import Checkpoint
-    from edgeml.workflows.candidates import Candidate, Samples
+    from edgeml.workflows.candidates import Candidate, LabelledSamples
+    from edgeml.workflows.sources import Source
 
 _CALIBRATION_SAMPLES = 300
 
@@ -68,6 +64,7 @@ class Exported:
         return {
             "bundle": str(self.bundle.path),
             "chosen": manifest.chosen,
+            "chosen_for_batches": manifest.chosen_for_batches,
             "chosen_by_device": dict(manifest.chosen_by_device),
             "variants": list(self.rows),
         }
@@ -86,14 +83,14 @@ def export(
 ) -> Exported:
     """Export a checkpoint to fp32, fp16 and INT8, prove each, and choose by measurement.
 
-    Calibration pictures come from the training part, variants are compared on the validation part,
+    Calibration samples come from the training part, variants are compared on the validation part,
     and the test part is read once at the end. A variant is chosen only if it is no worse than fp32
     by the gate and proven faster on this machine; otherwise fp32 is, and the manifest says why.
 
     Args:
         source: A checkpoint folder of :func:`finetune`.
         out: The bundle's folder; a bundle that stands there is replaced when the new one is whole.
-        data: Data to prove on; None takes what the checkpoint was trained on. Pictures that the
+        data: Data to prove on; None takes what the checkpoint was trained on. Samples that the
             training has seen are refused.
         gate: When a variant is no worse than fp32; None is ``Gate()``, half a point.
         name: The bundle's name; None takes the name of ``out`` without ``.bundle``.
@@ -113,23 +110,21 @@ def export(
     settings = settings or ExportSettings()
     threads = check_threads(settings.num_threads)
     settings = replace(settings, num_threads=threads)
-    job = _open(Path(source), data, settings)
-    parts = _prepare(job, settings, progress)
-    made = _candidates(job, parts, settings, progress)
-    candidates = [row for row in made if not row.broken]
-    candidates, verdicts = _decide(candidates, parts.selection, gate or Gate())
-    _report_once(candidates, job, parts.reporting, num_threads=threads)
+    opened = _open(Path(source), data, settings, progress)
+    parts = _prepare(opened, settings)
+    made = opened.make_candidates(parts.calibration, detect_host().instruction_set)
+    _measure(made, opened, parts.selection, settings, progress)
+    kept, verdicts, dropped = _decide(made, parts.selection, gate or Gate())
+    _report_once(kept, opened, parts.reporting, num_threads=threads)
 
     from edgeml.workflows.bundling import Packing, pack
 
     packing = Packing(
         name=name or place.absolute().name.removesuffix(".bundle"),
         version=version,
-        task=job.task,
-        checkpoint=job.checkpoint,
-        dataset=job.dataset,
-        golden=_golden_indices(job),
-        candidates=tuple(candidates),
+        source=opened,
+        golden=_golden_indices(opened),
+        candidates=tuple(kept),
         verdicts=verdicts,
         broken={row.name: row.broken for row in made if row.broken},
         selection=parts.selection,
@@ -138,141 +133,72 @@ def export(
     pack(place, packing)
     bundle = Bundle.read(place)
     rows = [_row(variant) for variant in bundle.manifest.variants]
+    rows += [_dropped_row(row, verdicts[row.name]) for row in dropped]
     rows += [_broken_row(row) for row in made if row.broken]
     return Exported(bundle=bundle, rows=tuple(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
-    """What is exported, and the data that it is proven on."""
-
-    checkpoint: Checkpoint
-    network: nn.Module
-    task: ImageTask
-    dataset: ImageDataset
-    split: Split
-    foreign: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Parts:
-    """Prepared pictures of three disjoint parts."""
+    """Three disjoint parts: indices to calibrate on, samples to choose by and to report."""
 
-    calibration: npt.NDArray[np.uint8]
-    selection: Samples
-    reporting: Samples
+    calibration: npt.NDArray[np.int64]
+    selection: LabelledSamples
+    reporting: LabelledSamples
 
 
-def _open(source: Path, data: str | Path | None, settings: ExportSettings) -> _Job:
-    from edgeml.data.dataset import Split, make_split
-    from edgeml.data.opening import open_image_data, reopen
+def _open(
+    path: Path, data: str | Path | None, settings: ExportSettings, progress: Progress
+) -> Source:
     from edgeml.training.checkpoint import read_checkpoint
 
-    checkpoint, network = read_checkpoint(source)
-    dataset = open_image_data(data) if data is not None else reopen(checkpoint.data)
-    if dataset.labels != checkpoint.labels:
-        reason = (
-            f"its classes are {', '.join(dataset.labels)}; the checkpoint's are "
-            f"{', '.join(checkpoint.labels)}; give data of the same classes"
+    checkpoint, network = read_checkpoint(path)
+    if checkpoint.task == "text-classification":
+        from edgeml.workflows.text_source import open_text_source
+
+        return open_text_source(
+            path, checkpoint, network, data, seed=settings.seed, progress=progress
         )
-        raise DataError(source=dataset.name, reason=reason)
-    if dataset.fingerprint == checkpoint.data["fingerprint"]:
-        split = Split(**checkpoint.split)
-    elif data is None:
-        reason = (
-            "the data has changed since training, so that its stored split would leak; restore it, "
-            "train again, or pass --data with pictures that the training has not seen"
-        )
-        raise DataError(source=dataset.name, reason=reason)
-    else:
-        split = make_split(dataset, seed=settings.seed)
-    task = ImageTask(
-        preprocessing=ImagePreprocessing.from_json(checkpoint.preprocessing),
-        labels=ClassLabels(names=checkpoint.labels),
-    )
-    return _Job(
-        checkpoint=checkpoint,
-        network=network,
-        task=task,
-        dataset=dataset,
-        split=split,
-        foreign=dataset.fingerprint != checkpoint.data["fingerprint"],
-    )
+    from edgeml.workflows.image_source import open_image_source
+
+    return open_image_source(checkpoint, network, data, seed=settings.seed, progress=progress)
 
 
-def _prepare(job: _Job, settings: ExportSettings, progress: Progress) -> _Parts:
-    from edgeml.data.opening import prepare_images
-    from edgeml.workflows.candidates import Samples
+def _prepare(source: Source, settings: ExportSettings) -> _Parts:
+    from edgeml.workflows.candidates import LabelledSamples
 
-    def images(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        return prepare_images(job.dataset, indices, job.task.preprocessing, progress=progress)
-
-    def samples(indices: npt.NDArray[np.int64]) -> Samples:
-        return Samples(images=images(indices), targets=job.dataset.targets[indices])
+    def samples(indices: npt.NDArray[np.int64]) -> LabelledSamples:
+        return LabelledSamples(inputs=source.prepare(indices), targets=source.targets[indices])
 
     rng = np.random.default_rng(settings.seed)
-    shuffled = rng.permutation(job.split.train)
+    shuffled = rng.permutation(source.split.train)
     parts = _Parts(
-        calibration=images(np.sort(shuffled[:_CALIBRATION_SAMPLES])),
-        selection=samples(rng.permutation(job.split.validation)),
-        reporting=samples(job.split.test),
+        calibration=np.sort(shuffled[:_CALIBRATION_SAMPLES]),
+        selection=samples(rng.permutation(source.split.validation)),
+        reporting=samples(source.split.test),
     )
-    if job.foreign:
-        _refuse_seen(job, parts)
+    if source.foreign:
+        source.refuse_seen([parts.selection.inputs, parts.reporting.inputs])
     return parts
 
 
-def _refuse_seen(job: _Job, parts: _Parts) -> None:
-    """Refuse data that overlaps what the checkpoint was trained on, with the count."""
-    from edgeml.data.opening import picture_hashes
+def _measure(
+    candidates: list[Candidate],
+    source: Source,
+    selection: LabelledSamples,
+    settings: ExportSettings,
+    progress: Progress,
+) -> None:
+    from edgeml.workflows.judging import Measuring, measure_candidates
 
-    images = (parts.selection.images, parts.reporting.images)
-    hashes = np.concatenate([picture_hashes(part) for part in images])
-    seen = int(np.isin(hashes, job.checkpoint.seen).sum())
-    if seen:
-        reason = (
-            f"{seen} of {len(hashes)} pictures to prove on were in the checkpoint's training data; "
-            "none was expected; remove them"
-        )
-        raise DataError(source=job.dataset.name, reason=reason)
-
-
-def _candidates(
-    job: _Job, parts: _Parts, settings: ExportSettings, progress: Progress
-) -> list[Candidate]:
-    from edgeml.exporting.from_torch import trace_image_model
-    from edgeml.training.engine import TorchEngine
-    from edgeml.training.loop import Normalisation
-    from edgeml.workflows import judging
-    from edgeml.workflows.candidates import make_candidates
-
-    contract = job.task.preprocessing
-    progress(ProgressEvent(stage="trace", done=0, total=1, note="torch to ONNX"))
-    core = trace_image_model(job.network, height=contract.height, width=contract.width)
-    progress(ProgressEvent(stage="trace", done=1, total=1))
-    threads = settings.num_threads or 1
-    torch_engine = TorchEngine(
-        job.network,
-        Normalisation(mean=contract.mean, std=contract.std),
-        job.task.signature,
-        num_threads=threads,
-    )
-    reference = torch_engine.run({INPUT: judging.parity_samples(parts.selection)})[OUTPUT]
-    progress(ProgressEvent(stage="quantize", done=0, total=1, note="fp16 and int8"))
-    candidates = make_candidates(
-        core, job.task, parts.calibration, instruction_set=detect_host().instruction_set
-    )
-    progress(ProgressEvent(stage="quantize", done=1, total=1))
-    judging.measure_candidates(
+    measure_candidates(
         candidates,
-        job.task,
-        parts.selection,
-        reference,
-        measuring=judging.Measuring(num_threads=threads, plan=settings.timing),
+        source,
+        selection,
+        measuring=Measuring(num_threads=settings.num_threads or 1, plan=settings.timing),
         progress=progress,
     )
     _require_sound(candidates[0])
-    return candidates
 
 
 def _require_sound(fp32: Candidate) -> None:
@@ -292,48 +218,43 @@ def _require_sound(fp32: Candidate) -> None:
 
 
 def _decide(
-    candidates: list[Candidate], selection: Samples, gate: Gate
-) -> tuple[list[Candidate], dict[str, tuple[str, str]]]:
-    """Judge each candidate, keep the best INT8, and choose the fastest that passed, or fp32."""
-    from edgeml.workflows.judging import judge, keep_best_int8
+    made: list[Candidate], selection: LabelledSamples, gate: Gate
+) -> tuple[list[Candidate], dict[str, tuple[str, str]], list[Candidate]]:
+    """Judge each usable candidate, choose, and keep what the bundle holds."""
+    from edgeml.workflows.judging import judge, settle
 
+    candidates = [row for row in made if not row.broken]
     fp32 = candidates[0]
     verdicts = {row.name: judge(row, fp32, selection, gate) for row in candidates}
-    candidates, verdicts = keep_best_int8(candidates, verdicts)
-    passed = [row for row in candidates if verdicts[row.name][0] == "passed"]
-    if not passed:
-        others = ", ".join(row.name for row in candidates[1:]) or "the others"
-        verdicts[fp32.name] = ("chosen", f"none of {others} is no worse and proven faster here")
-        return candidates, verdicts
-    best = max(passed, key=lambda row: row.latency.speedup if row.latency else 0.0)
-    verdicts[best.name] = ("chosen", f"fastest that is no worse: {verdicts[best.name][1]}")
-    return candidates, verdicts
+    return settle(candidates, verdicts)
 
 
 def _report_once(
-    candidates: list[Candidate], job: _Job, reporting: Samples, *, num_threads: int
+    candidates: list[Candidate], source: Source, reporting: LabelledSamples, *, num_threads: int
 ) -> None:
     """Read the reporting split, after every choice is made, and note what it says."""
     from edgeml.exporting.checks import run_batches
 
     right: dict[str, npt.NDArray[np.bool_]] = {}
     for candidate in candidates:
-        engine = candidate.engine(job.task, num_threads=num_threads)
-        answers = run_batches(engine, reporting.images).argmax(axis=1)
+        engine = candidate.engine(source.signature, num_threads=num_threads)
+        answers = run_batches(engine, reporting.inputs, batch=None if candidate.batch_safe else 1)
         engine.close()
-        right[candidate.name] = answers == reporting.targets
+        right[candidate.name] = reporting.right(answers)
         paired = compare_accuracy(right[candidates[0].name], right[candidate.name])
         candidate.evidence["reported_accuracy"] = paired.candidate
         candidate.evidence["reported"] = asdict(paired)
 
 
-def _golden_indices(job: _Job, count: int = 4) -> list[int]:
-    """Return the first test picture of each of the first few classes."""
-    test = job.split.test
-    targets = job.dataset.targets[test]
+def _golden_indices(source: Source, count: int = 4) -> list[int]:
+    """Return the first test item of each of the first few classes."""
+    test = source.split.test
+    targets = source.targets[test]
+    if targets.ndim == 2:
+        return [int(index) for index in test[:count]]
     return [
         int(test[np.flatnonzero(targets == index)[0]])
-        for index in range(len(job.dataset.labels))
+        for index in range(len(source.labels))
         if np.any(targets == index)
     ][:count]
 
@@ -351,7 +272,28 @@ def _row(variant: Any) -> dict[str, Any]:
         "speedup": variant.speedup,
         "verdict": variant.verdict,
         "reason": variant.reason,
+        "batch_safe": variant.batch_safe,
         "reported_accuracy": evidence.get("reported_accuracy"),
+    }
+
+
+def _dropped_row(candidate: Candidate, verdict: tuple[str, str]) -> dict[str, Any]:
+    """Return the row of a candidate that was measured and is not kept in the bundle."""
+    evidence, latency = candidate.evidence, candidate.latency
+    accuracy = evidence.get("accuracy", {})
+    return {
+        "name": candidate.name,
+        "precision": candidate.precision,
+        "size_bytes": candidate.model.ByteSize(),
+        "accuracy": accuracy.get("candidate"),
+        "accuracy_drop": accuracy.get("drop", 0.0),
+        "agreement": 1.0 - evidence.get("agreement", {}).get("flips", 0.0),
+        "p50_ms": latency.p50_ms if latency else None,
+        "speedup": latency.speedup if latency else None,
+        "verdict": verdict[0],
+        "reason": f"{verdict[1]}; not kept in the bundle",
+        "batch_safe": candidate.batch_safe,
+        "reported_accuracy": None,
     }
 
 
@@ -364,6 +306,7 @@ def _broken_row(candidate: Candidate) -> dict[str, Any]:
         "agreement",
         "p50_ms",
         "speedup",
+        "batch_safe",
         "reported_accuracy",
     )
     return {

@@ -16,17 +16,25 @@ from edgeml.core.timing import Latency, TimingPlan, compare_latency
 from edgeml.errors import BundleError, InferenceError
 from edgeml.exporting.checks import (
     PARITY_TOLERANCE,
+    UNSURE_MARGIN,
+    Invariance,
     check_invariance,
     check_parity,
     run_batches,
 )
 from edgeml.runtime.engine import OnnxEngine
-from edgeml.tasks.image import INPUT, ImageTask
-from edgeml.workflows.candidates import Candidate, Samples
+from edgeml.tasks.samples import Samples
+from edgeml.workflows.candidates import Candidate, LabelledSamples
+from edgeml.workflows.sources import Source
 
 _PARITY_SAMPLES = 64
 _INVARIANCE_SAMPLES = 24
 _TIMING_ATTEMPTS = 3
+
+
+# A variant that answers single items only must be this much faster to be worth a second one in
+# memory for batches.
+_WORTH_TWO = 1.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,63 +47,81 @@ class Measuring:
 
 def measure_candidates(
     candidates: list[Candidate],
-    task: ImageTask,
-    selection: Samples,
-    reference: npt.NDArray[np.float32],
+    source: Source,
+    selection: LabelledSamples,
     *,
     measuring: Measuring,
     progress: Progress,
 ) -> None:
     """Fill in parity, invariance, answers on the selection split, and latency.
 
-    A candidate that cannot run, or answers with NaN, is marked broken and left out.
+    A candidate that cannot run, or answers with NaN, is marked broken and left out. One whose
+    answers depend on their neighbours answers the selection split one by one.
 
     Args:
         candidates: fp32 first.
-        task: The contract.
+        source: What is exported.
         selection: What variants are compared on.
-        reference: The source's probabilities for the first samples of the selection split.
         measuring: Threads and timing.
         progress: Told of each candidate.
     """
+    reference = source.reference(selection.inputs.first(_PARITY_SAMPLES), measuring.num_threads)
     single: dict[str, OnnxEngine] = {}
+    unsure: npt.NDArray[np.bool_] | None = None
     for done, candidate in enumerate(candidates):
         note = candidate.name
         progress(ProgressEvent(stage="prove", done=done, total=len(candidates), note=note))
         if candidate.broken:
             continue
         try:
+            engine = candidate.engine(source.signature, num_threads=1)
+            single[candidate.name] = engine
+            _check_parity(candidate, engine, selection.inputs, reference)
+            invariance = _check_invariance(candidate, engine, source, selection.inputs, unsure)
             with contextlib.closing(
-                candidate.engine(task, num_threads=measuring.num_threads)
-            ) as engine:
-                candidate.probabilities = run_batches(engine, selection.images)
+                candidate.engine(source.signature, num_threads=measuring.num_threads)
+            ) as fast:
+                candidate.probabilities = run_batches(
+                    fast, selection.inputs, batch=None if invariance.ok else 1
+                )
             if not np.isfinite(candidate.probabilities).all():
                 candidate.broken = "it answers with NaN or infinity"
-                continue
-            single[candidate.name] = candidate.engine(task, num_threads=1)
-            _check_answers(candidate, single[candidate.name], selection, reference)
         except (BundleError, InferenceError) as exc:
             candidate.broken = f"ONNX Runtime cannot run it ({exc})"
             single.pop(candidate.name, None)
+        if done == 0 and candidate.probabilities is not None:
+            unsure = _unsure(candidate.probabilities)
     progress(ProgressEvent(stage="prove", done=len(candidates), total=len(candidates)))
-    one = {INPUT: selection.images[:1]}
+    if not candidates[0].broken:
+        _time(candidates, single, selection.inputs, plan=measuring.plan, progress=progress)
+    for engine in single.values():
+        engine.close()
+
+
+def _time(
+    candidates: list[Candidate],
+    engines: Mapping[str, OnnxEngine],
+    inputs: Samples,
+    *,
+    plan: TimingPlan,
+    progress: Progress,
+) -> None:
+    """Time what can be used, in turns, on a sample of middling cost."""
+    one = inputs.feed([inputs.typical()])
     progress(ProgressEvent(stage="time", done=0, total=1, note="interleaved, one thread"))
-    calls = {name: (lambda engine=engine: engine.run(one)) for name, engine in single.items()}
-    if candidates[0].broken:
-        return
-    timings, attempts = _steady(calls, baseline=candidates[0].name, plan=measuring.plan)
-    for candidate in candidates:
-        if candidate.broken:
-            continue
+    sound = [row for row in candidates if not row.broken]
+    calls = {row.name: (lambda engine=engines[row.name]: engine.run(one)) for row in sound}
+    timings, attempts = _steady(calls, baseline=candidates[0].name, plan=plan)
+    for candidate in sound:
         candidate.latency = timings[candidate.name]
         candidate.evidence["latency"] = {
             **asdict(timings[candidate.name]),
             "attempts": attempts,
             "threads": 1,
             "batch": 1,
+            "input": {name: list(array.shape) for name, array in one.items()},
             "baseline": candidates[0].name,
         }
-        single[candidate.name].close()
     progress(ProgressEvent(stage="time", done=1, total=1))
 
 
@@ -111,7 +137,9 @@ def _steady(
     return timings, attempt
 
 
-def judge(candidate: Candidate, fp32: Candidate, selection: Samples, gate: Gate) -> tuple[str, str]:
+def judge(
+    candidate: Candidate, fp32: Candidate, selection: LabelledSamples, gate: Gate
+) -> tuple[str, str]:
     """Return verdict and reason of one candidate, before the best is chosen.
 
     Returns:
@@ -124,8 +152,7 @@ def judge(candidate: Candidate, fp32: Candidate, selection: Samples, gate: Gate)
     if candidate is fp32:
         return "reference", "what the others are compared with"
     paired = compare_accuracy(
-        fp32.probabilities.argmax(axis=1) == selection.targets,
-        candidate.probabilities.argmax(axis=1) == selection.targets,
+        selection.right(fp32.probabilities), selection.right(candidate.probabilities)
     )
     agreement = compare_agreement(fp32.probabilities, candidate.probabilities)
     accurate, why = gate.judge_accuracy(paired)
@@ -145,18 +172,40 @@ def judge(candidate: Candidate, fp32: Candidate, selection: Samples, gate: Gate)
     if not candidate.latency.proven_faster:
         note = " (kept for GPUs; not run on a GPU)" if candidate.precision == "fp16" else ""
         return "rejected", f"not proven faster than fp32 on this host: {speed}; {why}{note}"
-    return "passed", f"{speed}; {why}"
+    alone = "" if candidate.batch_safe else "; for single items only: answers depend on neighbours"
+    return "passed", f"{speed}; {why}{alone}"
 
 
-def _check_answers(
+def choose(
+    candidates: list[Candidate], verdicts: Mapping[str, tuple[str, str]]
+) -> tuple[Candidate, Candidate]:
+    """Return what answers single items, and what answers batches.
+
+    The fastest that passed answers both, unless one whose answers depend on their neighbours is
+    faster by a twentieth: then it answers single items. What passed nothing leaves fp32.
+    """
+    fp32 = candidates[0]
+
+    def speed(row: Candidate) -> float:
+        return row.latency.speedup if row.latency else 0.0
+
+    passed = [row for row in candidates if verdicts[row.name][0] == "passed"]
+    together = max((row for row in passed if row.batch_safe), key=speed, default=fp32)
+    single = max(passed, key=speed, default=fp32)
+    if not single.batch_safe and speed(single) < _WORTH_TWO * max(1.0, speed(together)):
+        single = together
+    return single, together
+
+
+def _check_parity(
     candidate: Candidate,
     engine: OnnxEngine,
-    selection: Samples,
+    inputs: Samples,
     reference: npt.NDArray[np.float32],
 ) -> None:
     parity = check_parity(
         reference,
-        run_batches(engine, selection.images[: len(reference)], batch=5),
+        run_batches(engine, inputs.first(len(reference)), batch=5),
         tolerance=PARITY_TOLERANCE[candidate.precision],
     )
     candidate.evidence["parity"] = parity.to_json()
@@ -164,57 +213,108 @@ def _check_answers(
         candidate.failures.append(
             f"differs from its source by {parity.max_abs_diff:.2g}, {parity.tolerance:g} allowed"
         )
-    invariance = check_invariance(engine, selection.images[:_INVARIANCE_SAMPLES])
+
+
+def _check_invariance(
+    candidate: Candidate,
+    engine: OnnxEngine,
+    source: Source,
+    inputs: Samples,
+    unsure: npt.NDArray[np.bool_] | None,
+) -> Invariance:
+    few = inputs.first(source.invariance_samples)
+    invariance = check_invariance(
+        engine,
+        few,
+        padded=source.padded(few),
+        tolerance=source.invariance_tolerance[candidate.precision],
+        unsure=None if unsure is None else unsure[: len(few)],
+    )
     candidate.evidence["invariance"] = invariance.to_json()
-    if not invariance.ok:
-        candidate.failures.append(
-            f"answers depend on their neighbours in a batch (by {invariance.max_abs_diff:.2g})"
-        )
+    candidate.batch_safe = invariance.ok
+    return invariance
 
 
-def keep_best_int8(
-    candidates: list[Candidate], verdicts: dict[str, tuple[str, str]]
-) -> tuple[list[Candidate], dict[str, tuple[str, str]]]:
-    """Keep one INT8 candidate, under the name ``int8``; the others become its evidence.
+def _unsure(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Return where the two best classes are so close that either is right."""
+    best = np.sort(probabilities, axis=1)[:, -2:]
+    return np.asarray(best[:, 1] - best[:, 0] < UNSURE_MARGIN)
 
-    The best is the fastest of those that passed; where none did, the one that lost fewest answers.
+
+def settle(
+    candidates: list[Candidate], verdicts: Mapping[str, tuple[str, str]]
+) -> tuple[list[Candidate], dict[str, tuple[str, str]], list[Candidate]]:
+    """Choose, keep what a bundle holds, and name the best INT8 candidate ``int8``.
+
+    A bundle holds fp32, fp16, what was chosen for single items and for batches, and the best INT8
+    candidate: the one that answers single items if that is INT8; else the fastest that passed;
+    where none did, the one that lost fewest answers.
 
     Args:
-        candidates: All that were measured and judged.
+        candidates: All that were measured and judged, fp32 first.
         verdicts: Name to verdict and reason, as :func:`judge` gave them.
+
+    Returns:
+        What is kept, the verdicts of all under their final names, and what is not kept.
     """
+    single, together = choose(candidates, verdicts)
+    settled = dict(verdicts)
     quantized = [row for row in candidates if row.precision == "int8"]
-    if not quantized:
-        return candidates, verdicts
+    best = _best_int8(quantized, verdicts, single)
+    chosen = [row for row in candidates if row is single or row is together]
+    kept = [row for row in candidates if row.name in ("fp32", "fp16") or row in (best, *chosen)]
+    dropped = [row for row in candidates if row not in kept]
+    if single is candidates[0]:
+        others = ", ".join(row.name for row in candidates[1:]) or "the others"
+        settled[single.name] = ("chosen", f"none of {others} is no worse and proven faster here")
+    else:
+        why = f"fastest that is no worse: {verdicts[single.name][1]}"
+        settled[single.name] = ("chosen", why)
+    if together is not single and together is not candidates[0]:
+        why = f"answers batches: {verdicts[together.name][1]}"
+        settled[together.name] = ("passed", why)
+    if best is not None:
+        best.evidence["other_candidates"] = [
+            {
+                "name": row.name,
+                "recipe": row.recipe,
+                "verdict": settled[row.name][0],
+                "reason": settled[row.name][1],
+            }
+            for row in quantized
+            if row is not best
+        ]
+        _rename(best, candidates, settled)
+    return kept, settled, dropped
 
-    def merit(row: Candidate) -> tuple[bool, float]:
+
+def _best_int8(
+    quantized: list[Candidate], verdicts: Mapping[str, tuple[str, str]], single: Candidate
+) -> Candidate | None:
+    def merit(row: Candidate) -> tuple[bool, bool, float]:
         passed = verdicts[row.name][0] == "passed"
-        assert row.latency is not None
         drop = row.evidence["accuracy"]["drop"]
-        return passed, row.latency.speedup if passed else -drop
+        speed = row.latency.speedup if row.latency else 0.0
+        return row is single, passed, speed if passed else -drop
 
-    best = max(quantized, key=merit)
-    kept = [row for row in candidates if row.precision != "int8" or row is best]
-    best.evidence["other_candidates"] = [
-        {
-            "name": row.name,
-            "recipe": row.recipe,
-            "verdict": verdicts[row.name][0],
-            "reason": verdicts[row.name][1],
-        }
-        for row in quantized
-        if row is not best
-    ]
-    settled = {row.name: verdicts[row.name] for row in kept}
-    settled["int8"] = settled.pop(best.name)
-    best.evidence["candidate"] = best.name
+    return max(quantized, key=merit, default=None)
+
+
+def _rename(
+    best: Candidate, candidates: list[Candidate], settled: dict[str, tuple[str, str]]
+) -> None:
+    """Give the best INT8 candidate its reserved name; who had it takes the other's."""
+    old = best.name
+    best.evidence["candidate"] = old
+    if old == "int8":
+        return
+    holder = next((row for row in candidates if row.name == "int8"), None)
+    mine = settled.pop(old)
+    if holder is not None:
+        holder.name = "int8-minmax"
+        settled[holder.name] = settled.pop("int8")
     best.name = "int8"
-    return kept, settled
-
-
-def parity_samples(selection: Samples) -> npt.NDArray[np.uint8]:
-    """Return the pictures on which variants are compared with their source."""
-    return selection.images[:_PARITY_SAMPLES]
+    settled["int8"] = mine
 
 
 def _speed_text(latency: Latency) -> str:

@@ -12,8 +12,9 @@ from edgeml.errors import BundleError, HostMismatchWarning, InputError
 from edgeml.runtime.engine import OnnxEngine, SessionSettings
 from edgeml.runtime.host import check_threads, detect_host
 from edgeml.tasks.classification import ClassLabels
-from edgeml.tasks.image import ImagePreprocessing, ImageTask
-from edgeml.tasks.predictor import TaskPredictor
+from edgeml.tasks.opening import open_task
+from edgeml.tasks.predictor import Task, TaskPredictor
+from edgeml.tasks.text import TOKENIZER
 
 Verify = Literal["hash", "golden"]
 
@@ -33,8 +34,9 @@ def load(
 
     Args:
         bundle: The bundle's folder.
-        variant: Name of a variant; None takes the one that the export chose. If that one was tuned
-            for an instruction set that this machine lacks, fp32 is taken instead and a
+        variant: Name of a variant; None takes the one that the export chose, and for batches
+            another where the manifest names one. If that one was tuned for an instruction set that
+            this machine lacks, fp32 is taken instead and a
             :class:`~edgeml.errors.HostMismatchWarning` says so, as does ``served_by``.
         num_threads: Threads of one call; None takes what affinity and cgroup quota allow.
         verify: ``hash`` compares the hash of each file that is opened; ``golden`` also replays the
@@ -60,7 +62,11 @@ def load(
     row = _for_this_host(opened, variant)
     task = task_of(opened)
     engine = open_engine(opened, row, num_threads=threads)
-    predictor = TaskPredictor(task, engine)
+    together = _for_batches(opened, row)
+    batch_engine = None
+    if together.name != row.name:
+        batch_engine = open_engine(opened, together, num_threads=threads)
+    predictor = TaskPredictor(task, engine, batch_engine=batch_engine)
     if verify == "golden":
         from edgeml.workflows.verifying import require_golden
 
@@ -83,20 +89,35 @@ def open_engine(bundle: Bundle, variant: Variant, *, num_threads: int) -> OnnxEn
     )
 
 
-def task_of(bundle: Bundle) -> ImageTask:
+def task_of(bundle: Bundle) -> Task:
     """Return the task that a bundle's contract describes.
 
     Raises:
         BundleError: This version of edgeml does not run the bundle's task.
     """
     manifest = bundle.manifest
-    if manifest.task != "image-classification":
-        reason = f"its task is '{manifest.task}'; this edgeml runs image-classification; update it"
-        raise BundleError(path=str(bundle.path), reason=reason)
-    return ImageTask(
-        preprocessing=ImagePreprocessing.from_json(manifest.preprocessing),
-        labels=ClassLabels(names=manifest.labels),
-    )
+    labels = ClassLabels(names=manifest.labels, multi_label=manifest.multi_label)
+    try:
+        return open_task(
+            manifest.task,
+            manifest.preprocessing,
+            labels,
+            tokenizer=lambda: bundle.open_file(TOKENIZER),
+        )
+    except InputError as exc:
+        raise BundleError(path=str(bundle.path), reason=str(exc)) from exc
+
+
+def _for_batches(bundle: Bundle, row: Variant) -> Variant:
+    """Return what answers batches beside a variant whose answers depend on their neighbours."""
+    if row.batch_safe:
+        return row
+    named = bundle.variant(bundle.manifest.chosen_for_batches)
+    mine = detect_host().instruction_set
+    fits = named.tuned_for is None or {named.tuned_for, mine} <= _EXACT or named.tuned_for == mine
+    if named.batch_safe and fits:
+        return named
+    return bundle.variant("fp32")
 
 
 def _for_this_host(bundle: Bundle, name: str | None) -> Variant:

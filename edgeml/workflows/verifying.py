@@ -14,7 +14,7 @@ from edgeml.core.manifest import Variant
 from edgeml.core.predictor import Predictor
 from edgeml.errors import EdgemlError, HostMismatchWarning, IntegrityError
 from edgeml.runtime.host import detect_host
-from edgeml.tasks.image import INPUT, ImageTask
+from edgeml.tasks.predictor import Task
 from edgeml.workflows.loading import load, task_of
 
 
@@ -52,7 +52,7 @@ def verify(bundle: str | Path) -> Verification:
     return Verification(ok=all(check.ok for check in checks), checks=tuple(checks))
 
 
-def require_golden(bundle: Bundle, variant: Variant, predictor: Predictor, task: ImageTask) -> None:
+def require_golden(bundle: Bundle, variant: Variant, predictor: Predictor, task: Task) -> None:
     """Replay the golden examples on one variant.
 
     Raises:
@@ -82,18 +82,25 @@ def _golden_checks(bundle: Bundle) -> list[Check]:
     return checks
 
 
-def _preprocessing_check(bundle: Bundle, task: ImageTask) -> Check:
+def _preprocessing_check(bundle: Bundle, task: Task) -> Check:
     golden = bundle.golden()
     name = "golden preprocessing"
-    stored = golden.tensors.get(INPUT)
-    if stored is None or len(stored) < len(golden.inputs):
+    items = [task.decode_golden(bundle.open_file(relative)) for relative in golden.inputs]
+    prepared = [task.prepare(item) for item in items]
+    tensors = task.collate(prepared) if prepared else {}
+    for key, stored in golden.tensors.items():
+        array = tensors.get(key)
+        if array is None or len(stored) != len(array):
+            return Check(name=name, ok=False, detail="the golden tensors do not cover its inputs")
+        for index in range(len(stored)):
+            if not np.array_equal(array[index], stored[index]):
+                detail = (
+                    f"{golden.inputs[index]} becomes other tensors than at export; install the "
+                    "libraries of the export (Pillow, tokenizers)"
+                )
+                return Check(name=name, ok=False, detail=detail)
+    if not golden.tensors:
         return Check(name=name, ok=False, detail="the golden tensors do not cover its inputs")
-    for index, relative in enumerate(golden.inputs):
-        if not np.array_equal(task.prepare(bundle.open_file(relative)), stored[index]):
-            detail = (
-                f"{relative} becomes other pixels than at export; install the Pillow of the export"
-            )
-            return Check(name=name, ok=False, detail=detail)
     return Check(name=name, ok=True, detail=f"{len(golden.inputs)} inputs equal to the bit")
 
 

@@ -1,0 +1,139 @@
+"""Ranges of activations from ragged samples, in constant memory.
+
+ONNX Runtime's histogram calibrators keep every activation of every batch and die on ragged shapes.
+Here each tensor has one histogram of fixed size whose width doubles when a value falls outside:
+memory does not grow with the number of samples, nor do their lengths matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from edgeml.core.signature import Tensors
+from edgeml.errors import ExportError
+
+_BINS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Values from ``low`` to ``high`` are represented; what lies outside is clipped."""
+
+    low: float
+    high: float
+
+
+class Histogram:
+    """A histogram of one tensor's values, symmetric around zero, whose width doubles on demand.
+
+    Attributes:
+        counts: int64 ``(4096,)``.
+        reach: Upper edge; the lower one is its negative.
+        low: Smallest value seen.
+        high: Largest value seen.
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(_BINS, dtype=np.int64)
+        self.reach = 0.0
+        self.low = np.inf
+        self.high = -np.inf
+
+    def add(self, values: npt.NDArray[np.floating]) -> None:
+        """Count values of any shape.
+
+        Raises:
+            ExportError: They hold NaN or infinity.
+        """
+        flat = values.ravel()
+        if not flat.size:
+            return
+        low, high = float(flat.min()), float(flat.max())
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise ExportError("an activation of a calibration sample is NaN or infinite")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._widen(max(abs(low), abs(high)))
+        scale = _BINS / (2 * self.reach)
+        bins = np.clip(((flat + self.reach) * scale).astype(np.int64), 0, _BINS - 1)
+        self.counts += np.bincount(bins, minlength=_BINS)
+
+    def minmax(self) -> Range:
+        """Return the range of everything seen, zero included."""
+        return Range(low=min(self.low, 0.0), high=max(self.high, 0.0))
+
+    def percentile(self, percent: float) -> Range:
+        """Return the range that leaves out ``100 - percent`` per cent, half at each end.
+
+        Args:
+            percent: In (50, 100]; 100 is :meth:`minmax`.
+        """
+        seen = self.minmax()
+        if percent >= 100:
+            return seen
+        share = np.cumsum(self.counts) / self.counts.sum()
+        tail = (100 - percent) / 200
+        edges = np.linspace(-self.reach, self.reach, _BINS + 1)
+        # The outer edge of the bin in which the tail ends: never tighter than was asked.
+        low = edges[int(np.searchsorted(share, tail, side="right"))]
+        high = edges[min(int(np.searchsorted(share, 1 - tail, side="left")) + 1, _BINS)]
+        return Range(low=max(seen.low, min(float(low), 0.0)), high=min(seen.high, max(high, 0.0)))
+
+    def clipped(self, kept: Range) -> float:
+        """Return the share of values outside a range."""
+        centres = (np.arange(_BINS) + 0.5) * (2 * self.reach / _BINS) - self.reach
+        outside = (centres < kept.low) | (centres > kept.high)
+        return float(self.counts[outside].sum() / max(1, self.counts.sum()))
+
+    def _widen(self, needed: float) -> None:
+        if self.reach == 0.0:
+            self.reach = max(needed, 1e-6)
+        while self.reach < needed:
+            # Twice the width around the same centre: pairs of bins become one, in the middle half.
+            merged = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.pad(merged, _BINS // 4)
+            self.reach *= 2
+
+
+def collect_histograms(
+    model: onnx.ModelProto, names: Sequence[str], feeds: Iterable[Tensors]
+) -> dict[str, Histogram]:
+    """Run samples through a float model and count the values of some tensors.
+
+    Args:
+        model: The float model.
+        names: Float tensors inside it.
+        feeds: Real, preprocessed inputs; one sample a feed, so that nothing is padding.
+
+    Raises:
+        ExportError: An activation is NaN or infinite.
+    """
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    present = {row.name for row in probed.graph.output}
+    probed.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in names
+        if name not in present
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        probed.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    histograms = {name: Histogram() for name in names}
+    for feed in feeds:
+        for name, values in zip(names, session.run(list(names), dict(feed)), strict=True):
+            histograms[name].add(values)
+    return histograms
+
+
+def ranges_of(histograms: Mapping[str, Histogram], *, percent: float) -> dict[str, Range]:
+    """Return a range for each tensor: see :meth:`Histogram.percentile`."""
+    return {name: row.percentile(percent) for name, row in histograms.items()}

@@ -1,0 +1,164 @@
+"""The variants of a text classifier, made from one core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from edgeml.exporting.assembling_text import assemble_text_classifier
+from edgeml.exporting.attention import count_attention, expand_attention, recognise_attention
+from edgeml.exporting.calibration_lint import Finding, lint_padding, lint_saturation
+from edgeml.exporting.first_token import keep_first_token
+from edgeml.exporting.fusion import prove_fusion
+from edgeml.exporting.half import halve_core
+from edgeml.exporting.linear_quantizing import (
+    LinearRecipe,
+    linear_inputs,
+    linear_products,
+    quantize_linear_layers,
+)
+from edgeml.exporting.quantizing import TYPES_BY_INSTRUCTION_SET
+from edgeml.exporting.ranges import Histogram, collect_histograms, ranges_of
+from edgeml.tasks.samples import TextSamples
+from edgeml.tasks.text import ATTENTION_MASK, TextTask
+from edgeml.workflows.candidates import Candidate, attempt
+
+_HELD_OUT = 64
+
+# Ranges that are tried: all values, and all but a ten-thousandth or a thousandth of them.
+_PERCENTS: Mapping[str, float] = {"int8": 100.0, "int8-p99.99": 99.99, "int8-p99.9": 99.9}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    """What variants are made from.
+
+    Attributes:
+        core: Ids to logits, float32, as the exporter wrote it.
+        task: The contract.
+        temperature: Divides the logits.
+        calibration: Training texts.
+        held_out: Texts that calibration does not see, to look for saturation.
+    """
+
+    core: onnx.ModelProto
+    task: TextTask
+    temperature: float
+    calibration: TextSamples
+    held_out: TextSamples
+
+
+def make_text_candidates(
+    source: TextSource, *, instruction_set: str
+) -> tuple[list[Candidate], list[Finding]]:
+    """Make fp32, fp32 with less work, fp16, and INT8 static and dynamic.
+
+    Args:
+        source: Core, contract, calibration.
+        instruction_set: What INT8 is made for, as ``edgeml.runtime.host`` names it.
+
+    Returns:
+        The candidates, fp32 first; and what the calibration lint found.
+    """
+    lean, rewriting = _rewrite(source.core)
+    histograms = _histograms(lean, source.calibration)
+    held_out = _histograms(lean, source.held_out.first(_HELD_OUT))
+    candidates = [
+        _candidate(source, "fp32", "fp32", source.core, {"kind": "float"}),
+        _candidate(source, "fp32-lean", "fp32", lean, {"kind": "float", **rewriting}),
+        _halve(source),
+    ]
+    findings = _lint(source, histograms, held_out)
+    types = TYPES_BY_INSTRUCTION_SET[instruction_set]
+    recipes = {
+        name: LinearRecipe(types=types, percent=percent, num_samples=len(source.calibration))
+        for name, percent in _PERCENTS.items()
+    }
+    if types.activations == "uint8":  # what ONNX Runtime's dynamic quantization gives
+        recipes["int8-dynamic"] = LinearRecipe(types=types, activations="dynamic", num_samples=0)
+    for name, recipe in recipes.items():
+        row = _quantize(source, lean, histograms, recipe, name=name)
+        row.recipe = {**row.recipe, **rewriting}
+        row.tuned_for = instruction_set
+        candidates.append(row)
+    return candidates, findings
+
+
+def _rewrite(core: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """Return the core with less work in it and the same answers, and what was done."""
+    recognised = recognise_attention(core)
+    narrowed = keep_first_token(recognised)
+    lean = expand_attention(narrowed or recognised)
+    done = {"attention_layers": count_attention(recognised), "first_token": narrowed is not None}
+    return lean, done
+
+
+def _histograms(model: onnx.ModelProto, samples: TextSamples) -> dict[str, Histogram]:
+    feeds = (samples.feed([index]) for index in range(len(samples)))
+    return collect_histograms(model, linear_inputs(model), feeds)
+
+
+def _lint(
+    source: TextSource, histograms: Mapping[str, Histogram], held_out: Mapping[str, Histogram]
+) -> list[Finding]:
+    masks = [source.calibration.feed([i])[ATTENTION_MASK] for i in range(len(source.calibration))]
+    return [
+        *lint_padding([np.asarray(mask) for mask in masks]),
+        *lint_saturation(held_out, ranges_of(histograms, percent=100.0)),
+    ]
+
+
+def _candidate(
+    source: TextSource,
+    name: str,
+    precision: str,
+    core: onnx.ModelProto,
+    recipe: Mapping[str, object],
+) -> Candidate:
+    return Candidate(
+        name=name, precision=precision, model=_assemble(source, core), recipe=dict(recipe)
+    )
+
+
+def _assemble(source: TextSource, core: onnx.ModelProto) -> onnx.ModelProto:
+    return assemble_text_classifier(
+        core,
+        source.task.signature,
+        temperature=source.temperature,
+        multi_label=source.task.labels.multi_label,
+    )
+
+
+def _halve(source: TextSource) -> Candidate:
+    made = Candidate(
+        name="fp16",
+        precision="fp16",
+        model=onnx.ModelProto(),
+        recipe={"kind": "half", "keep_io_types": True},
+    )
+    attempt(made, lambda: _assemble(source, halve_core(source.core)), verb="converted")
+    return made
+
+
+def _quantize(
+    source: TextSource,
+    lean: onnx.ModelProto,
+    histograms: Mapping[str, Histogram],
+    recipe: LinearRecipe,
+    *,
+    name: str,
+) -> Candidate:
+    made = Candidate(name=name, precision="int8", model=onnx.ModelProto(), recipe=recipe.to_json())
+
+    def make() -> onnx.ModelProto:
+        ranges = ranges_of(histograms, percent=recipe.percent)
+        model = _assemble(source, quantize_linear_layers(lean, recipe, ranges))
+        proof = prove_fusion(model, lean, num_requested=len(linear_products(lean)))
+        made.note_fusion(proof)
+        return model
+
+    attempt(made, make, verb="quantized")
+    return made

@@ -1,0 +1,190 @@
+"""A text checkpoint and its data, as the source of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeml.core.progress import Progress, ProgressEvent
+from edgeml.data.dataset import TextDataset, make_text_split, text_hashes
+from edgeml.data.opening import open_text_data, reopen_text
+from edgeml.errors import DataError
+from edgeml.exporting.calibration_lint import lint_sample, refuse_random_ids
+from edgeml.exporting.checks import INVARIANCE_TOLERANCE, INVARIANCE_TOLERANCE_MIXED
+from edgeml.exporting.from_transformers import trace_text_model
+from edgeml.tasks.classification import ClassLabels
+from edgeml.tasks.samples import Samples, TextSamples
+from edgeml.tasks.text import OUTPUT, TOKENIZER, TextPreprocessing, TextTask
+from edgeml.training.checkpoint import Checkpoint, read_tokenizer
+from edgeml.training.text_engine import TextTorchEngine
+from edgeml.workflows.checkpoint_data import check_classes, describe_checkpoint, kept_split
+from edgeml.workflows.sources import Indices, Source
+from edgeml.workflows.text_candidates import TextSource, make_text_candidates
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgeml.workflows.candidates import Candidate
+
+_INVARIANCE_SAMPLES = 48
+
+
+def open_text_source(
+    folder: Path,
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    data: str | Path | None,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Source:
+    """Put a text checkpoint and the data to prove it on together.
+
+    Args:
+        folder: Where the checkpoint lies.
+        checkpoint: What was trained.
+        network: Its module.
+        data: Data to prove on; None takes what it was trained on.
+        seed: Seed of the split of foreign data.
+        progress: Told while texts are prepared, the model is traced and quantized.
+
+    Raises:
+        DataError: The data is missing, has changed, or has other classes.
+    """
+    dataset = open_text_data(data) if data is not None else reopen_text(checkpoint.data)
+    check_classes(checkpoint, dataset.labels, name=dataset.name)
+    split = kept_split(checkpoint, dataset.fingerprint, name=dataset.name, given=data is not None)
+    multi_label = bool(checkpoint.training["multi_label"])
+    tokenizer = read_tokenizer(folder)
+    task = TextTask(
+        TextPreprocessing.from_json(checkpoint.preprocessing),
+        ClassLabels(names=checkpoint.labels, multi_label=multi_label),
+        tokenizer,
+    )
+    job = _TextJob(checkpoint, network, task, dataset, progress)
+    return Source(
+        task_name=checkpoint.task,
+        task=task,
+        signature=task.signature,
+        preprocessing=task.preprocessing.to_json(),
+        labels=checkpoint.labels,
+        items=dataset.items,
+        targets=dataset.targets,
+        split=split or make_text_split(dataset, seed=seed),
+        data_name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        foreign=split is None,
+        provenance={**describe_checkpoint(checkpoint), "temperature": job.temperature},
+        prepare=job.prepare,
+        refuse_seen=job.refuse_seen,
+        make_candidates=job.make_candidates,
+        reference=job.reference,
+        encode=lambda item: (str(item).encode(), ".txt"),
+        describe=_described,
+        files={TOKENIZER: tokenizer},
+        multi_label=multi_label,
+        padded=_padded,
+        invariance_samples=_INVARIANCE_SAMPLES,
+        invariance_tolerance={
+            "fp32": INVARIANCE_TOLERANCE,
+            "fp16": INVARIANCE_TOLERANCE_MIXED,
+            "int8": INVARIANCE_TOLERANCE_MIXED,
+        },
+    )
+
+
+class _TextJob:
+    """What the parts of a text source share."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        network: nn.Module,
+        task: TextTask,
+        dataset: TextDataset,
+        progress: Progress,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.network = network
+        self.task = task
+        self.dataset = dataset
+        self.progress = progress
+        self.temperature = float(checkpoint.training["temperature"])
+
+    def prepare(self, indices: Indices) -> TextSamples:
+        texts = []
+        for done, index in enumerate(indices, start=1):
+            texts.append(self.task.prepare(self.dataset.items[index]))
+            if done % 1000 == 0 or done == len(indices):
+                event = ProgressEvent(stage="prepare texts", done=done, total=len(indices))
+                self.progress(event)
+        return TextSamples(self.task, texts)
+
+    def refuse_seen(self, parts: Sequence[Samples]) -> None:
+        """Refuse data that overlaps what the checkpoint was trained on, with the count."""
+        split = self.dataset
+        hashes = text_hashes(split.items)
+        seen = int(np.isin(hashes, self.checkpoint.seen).sum())
+        if seen:
+            reason = (
+                f"{seen} of {len(hashes)} texts to prove on were in the checkpoint's training "
+                "data; none was expected; remove them"
+            )
+            raise DataError(source=self.dataset.name, reason=reason)
+
+    def make_candidates(self, calibration: Indices, instruction_set: str) -> list[Candidate]:
+        samples = self.prepare(calibration)
+        refuse_random_ids([text.ids for text in samples.texts], source=self.dataset.name)
+        self.progress(ProgressEvent(stage="trace", done=0, total=1, note="torch to ONNX"))
+        core = trace_text_model(self.network)
+        self.progress(ProgressEvent(stage="trace", done=1, total=1))
+        self.progress(ProgressEvent(stage="quantize", done=0, total=1, note="calibrate"))
+        # The last quarter looks for saturation: calibration does not see it.
+        held = len(samples) // 4
+        source = TextSource(
+            core=core,
+            task=self.task,
+            temperature=self.temperature,
+            calibration=samples.first(len(samples) - held),
+            held_out=TextSamples(self.task, samples.texts[len(samples) - held :]),
+        )
+        candidates, findings = make_text_candidates(source, instruction_set=instruction_set)
+        targets = None if self.task.labels.multi_label else self.dataset.targets[calibration]
+        findings = [
+            *lint_sample(targets, self.dataset.labels, num_samples=len(source.calibration)),
+            *findings,
+        ]
+        for row in candidates:
+            if row.recipe.get("activations") == "static":
+                row.evidence["calibration"] = [finding.to_json() for finding in findings]
+        self.progress(ProgressEvent(stage="quantize", done=1, total=1))
+        return candidates
+
+    def reference(self, samples: Samples, num_threads: int) -> npt.NDArray[np.float32]:
+        engine = TextTorchEngine(
+            self.network,
+            self.task.signature,
+            temperature=self.temperature,
+            multi_label=self.task.labels.multi_label,
+            num_threads=num_threads,
+        )
+        answers = engine.run(samples.feed(range(len(samples))))[OUTPUT]
+        return np.asarray(answers, dtype=np.float32)
+
+
+def _padded(samples: Samples) -> Samples | None:
+    assert isinstance(samples, TextSamples)
+    return samples.padded(samples.task.preprocessing.max_length)
+
+
+def _described(samples: Samples) -> dict[str, npt.NDArray[Any]]:
+    assert isinstance(samples, TextSamples)
+    most = samples.task.preprocessing.max_length
+    return {
+        "length": np.array([len(text.ids) / most for text in samples.texts]),
+        "truncated": np.array([float(text.truncated) for text in samples.texts]),
+    }
