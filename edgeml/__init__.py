@@ -20,18 +20,25 @@ _HOMES = {
     "Prediction": "edgeml.core.predictor",
     "Predictor": "edgeml.core.predictor",
     "Report": "edgeml.workflows.reporting",
+    "ReportTable": "edgeml.workflows.reporting",
     "TensorSpec": "edgeml.core.signature",
+    "TextTrainingSettings": "edgeml.training.text_settings",
+    "Texts": "edgeml.workflows.finding",
     "TrainingSettings": "edgeml.training.settings",
     "compare": "edgeml.workflows.comparing",
     "connect": "edgeml.workflows.serving",
     "export": "edgeml.workflows.exporting",
+    "find_data": "edgeml.workflows.finding",
     "finetune": "edgeml.workflows.training",
     "load": "edgeml.workflows.loading",
-    "load_checkpoint": "edgeml.workflows.training",
-    "load_split": "edgeml.workflows.training",
+    "load_checkpoint": "edgeml.workflows.checkpoints",
+    "load_items": "edgeml.workflows.checkpoints",
+    "load_split": "edgeml.workflows.checkpoints",
+    "load_texts": "edgeml.workflows.finding",
     "publish": "edgeml.workflows.serving",
     "serve_triton": "edgeml.workflows.serving",
-    "training_curve": "edgeml.workflows.training",
+    "training_curve": "edgeml.workflows.checkpoints",
+    "training_report": "edgeml.workflows.checkpoints",
     "verify": "edgeml.workflows.verifying",
     "write_report": "edgeml.workflows.reporting",
 }
@@ -46,19 +53,26 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Report",
+    "ReportTable",
     "TensorSpec",
+    "TextTrainingSettings",
+    "Texts",
     "TrainingSettings",
     "__version__",
     "compare",
     "connect",
     "export",
+    "find_data",
     "finetune",
     "load",
     "load_checkpoint",
+    "load_items",
     "load_split",
+    "load_texts",
     "publish",
     "serve_triton",
     "training_curve",
+    "training_report",
     "verify",
     "write_report",
 ]
@@ -70,17 +84,21 @@ if TYPE_CHECKING:
     from edgeml.core.signature import ModelSignature, TensorSpec
     from edgeml.errors import EdgemlError
     from edgeml.training.settings import TrainingSettings
-    from edgeml.workflows.comparing import Comparison, compare
-    from edgeml.workflows.exporting import ExportSettings, export
-    from edgeml.workflows.loading import load
-    from edgeml.workflows.reporting import Report, write_report
-    from edgeml.workflows.serving import connect, publish, serve_triton
-    from edgeml.workflows.training import (
-        finetune,
+    from edgeml.training.text_settings import TextTrainingSettings
+    from edgeml.workflows.checkpoints import (
         load_checkpoint,
+        load_items,
         load_split,
         training_curve,
+        training_report,
     )
+    from edgeml.workflows.comparing import Comparison, compare
+    from edgeml.workflows.exporting import ExportSettings, export
+    from edgeml.workflows.finding import Texts, find_data, load_texts
+    from edgeml.workflows.loading import load
+    from edgeml.workflows.reporting import Report, ReportTable, write_report
+    from edgeml.workflows.serving import connect, publish, serve_triton
+    from edgeml.workflows.training import finetune
     from edgeml.workflows.verifying import verify
 
 

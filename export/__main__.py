@@ -9,9 +9,9 @@ from pathlib import Path
 from edgeml.cli import LineParser, guarded
 from edgeml.cli.output import progress_printer, show_line, show_table
 from edgeml.workflows.reporting import COLUMNS, cell
-from export import clothing
+from export import clothing, moderation, sentiment
 
-RECIPES = {"clothing": clothing}
+RECIPES = {"clothing": clothing, "sentiment": sentiment, "moderation": moderation}
 
 
 def main(argv: list[str] | None = None) -> int:

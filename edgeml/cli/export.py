@@ -85,11 +85,11 @@ def _show(result: dict[str, Any]) -> None:
     rows = [
         (
             row["name"],
-            f"{row['size_bytes'] / 1e6:.2f}",
-            f"{row['accuracy']:.4f}",
-            f"{row['reported_accuracy']:.4f}",
-            f"{row['p50_ms']:.3f}",
-            f"{row['speedup']:.2f}x",
+            _figure(row["size_bytes"], ".2f", scale=1e-6),
+            _figure(row["accuracy"], ".4f"),
+            _figure(row["reported_accuracy"], ".4f"),
+            _figure(row["p50_ms"], ".3f"),
+            _figure(row["speedup"], ".2f", unit="x"),
             row["verdict"],
             row["reason"],
         )
@@ -97,7 +97,14 @@ def _show(result: dict[str, Any]) -> None:
     ]
     columns = ("variant", "MB", "accuracy", "test", "p50 ms", "speed", "verdict", "reason")
     show_table(f"{result['bundle']}", columns, rows)
-    show_line(f"chosen: {result['chosen']} (by device: {result['chosen_by_device']})")
+    together = result["chosen_for_batches"]
+    batches = f", {together} for batches" if together != result["chosen"] else ""
+    show_line(f"chosen: {result['chosen']}{batches} (by device: {result['chosen_by_device']})")
+
+
+def _figure(value: float | None, form: str, *, scale: float = 1.0, unit: str = "") -> str:
+    """Return a figure as text; ``-`` where nothing was measured."""
+    return "-" if value is None else f"{value * scale:{form}}{unit}"
 
 
 VERB = Verb(

@@ -176,9 +176,9 @@ class Manifest:
             files={str(path): str(digest) for path, digest in dict(value["files"]).items()},
             provenance=dict(value["provenance"]),
             data=str(value.get("data", "real")),
-            proven=bool(value.get("proven", False)),
-            multi_label=bool(value.get("multi_label", False)),
-            chosen_for_batches=str(value.get("chosen_for_batches", "")),
+            proven=_flag(value, "proven"),
+            multi_label=_flag(value, "multi_label"),
+            chosen_for_batches=_text({"chosen_for_batches": "", **value}, "chosen_for_batches"),
         )
 
 
@@ -199,6 +199,13 @@ def _variant(row: Mapping[str, Any]) -> Variant:
         if not isinstance(item, _KINDS[key]):
             raise TypeError(f"a variant's '{key}' has the wrong kind: {type(item).__name__}")
     return Variant(**known)
+
+
+def _flag(value: Mapping[str, Any], key: str) -> bool:
+    found = value.get(key, False)
+    if not isinstance(found, bool):
+        raise TypeError(f"'{key}' must be true or false, got {type(found).__name__}")
+    return found
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:

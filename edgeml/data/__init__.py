@@ -1,5 +1,1 @@
-"""Data sets by name or by folder, each from a source that is verified and reported."""
-
-from edgeml._optional import require
-
-require("PIL", extra="image")
+"""Data sets by name or by folder, and tables, from sources that are verified and reported."""

@@ -1,4 +1,4 @@
-"""One way in: a data set from its name or its folder, and its pictures as prepared tensors."""
+"""One way in: a data set from its name or its place, and its pictures as prepared tensors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml.core.progress import Progress, ProgressEvent, silent
-from edgeml.data.dataset import ImageDataset
+from edgeml.data.dataset import ImageDataset, TextDataset
+from edgeml.data.davidson import load_davidson
 from edgeml.data.fashion_mnist import load_fashion_mnist
 from edgeml.data.image_folder import load_image_folder
+from edgeml.data.product_reviews import load_product_reviews
+from edgeml.data.sst2 import load_sst2, load_sst2_phrase_dev, load_sst2_phrases
+from edgeml.data.text_table import load_text_folder, load_text_table
 from edgeml.errors import DataError, InputError
 from edgeml.tasks.image import ImagePreprocessing
 
 NAMED: dict[str, Callable[[], ImageDataset]] = {"fashion-mnist": load_fashion_mnist}
+NAMED_TEXT: dict[str, Callable[[], TextDataset]] = {
+    "hate-speech-davidson": load_davidson,
+    "product-reviews": load_product_reviews,
+    "sst2": load_sst2,
+    "sst2-phrase-dev": load_sst2_phrase_dev,
+    "sst2-phrases": load_sst2_phrases,
+}
 
 _IN_MEMORY_BYTES = 1 << 30
 _NAMED_FILES = 3
@@ -60,6 +71,109 @@ def reopen(described: Mapping[str, Any]) -> ImageDataset:
     """
     place = described["place"]
     return open_image_data(place["named"] if "named" in place else Path(place["folder"]))
+
+
+def open_text_data(
+    data: str | Path,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    multi_label_separator: str | None = None,
+    encoding: str | None = None,
+) -> TextDataset:
+    """Open texts by the name of a data set, by a table, or by a folder with ``train.csv``.
+
+    Args:
+        data: Such as ``product-reviews``; a ``.csv``, ``.tsv``, ``.parquet`` or ``.jsonl`` file; or
+            a folder with such a file named ``train``.
+        text_column: The table's column of texts; None looks for one.
+        label_column: The table's column of labels; None looks for one.
+        multi_label_separator: What separates the labels of a text that may have several or none.
+        encoding: The encoding of the table.
+
+    Raises:
+        DataError: There is no such set or table, or it is unfit.
+        InputError: A named set was given columns, or the separator is empty.
+        MissingExtraError: A Parquet file, and pyarrow is not installed.
+    """
+    place = text_place_of(
+        data,
+        text_column=text_column,
+        label_column=label_column,
+        multi_label_separator=multi_label_separator,
+        encoding=encoding,
+    )
+    if "named" in place:
+        return NAMED_TEXT[place["named"]]()
+    path = Path(data)
+    if not path.exists():
+        reason = (
+            f"neither a data set ({', '.join(NAMED_TEXT)}) nor a table or folder has this name; "
+            "check it"
+        )
+        raise DataError(source=str(data), reason=reason)
+    load = load_text_folder if path.is_dir() else load_text_table
+    return load(
+        path,
+        text_column=text_column,
+        label_column=label_column,
+        multi_label_separator=multi_label_separator,
+        encoding=encoding,
+    )
+
+
+def text_place_of(
+    data: str | Path,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    multi_label_separator: str | None = None,
+    encoding: str | None = None,
+) -> dict[str, str]:
+    """Return where texts are and how they are read, so that they are found again from anywhere.
+
+    Args:
+        data: See :func:`open_text_data`.
+        text_column: See :func:`open_text_data`.
+        label_column: See :func:`open_text_data`.
+        multi_label_separator: See :func:`open_text_data`.
+        encoding: See :func:`open_text_data`.
+
+    Raises:
+        InputError: A named set was given columns, which it has of its own.
+    """
+    options = {
+        "text_column": text_column,
+        "label_column": label_column,
+        "multi_label_separator": multi_label_separator,
+        "encoding": encoding,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if not (isinstance(data, str) and data in NAMED_TEXT):
+        return {"table": str(Path(data).absolute()), **given}
+    if given:
+        message = (
+            f"a named data set is read in its own way and takes no {', '.join(given)}; a table was "
+            "expected with it; leave it out"
+        )
+        raise InputError(message, item=data)
+    return {"named": data}
+
+
+def reopen_text(described: Mapping[str, Any]) -> TextDataset:
+    """Open the texts that a checkpoint describes.
+
+    Args:
+        described: The checkpoint's ``data``, whose ``place`` :func:`text_place_of` made.
+
+    Raises:
+        DataError: They are not there any more.
+    """
+    place = described["place"]
+    if "named" in place:
+        return open_text_data(place["named"])
+    options = {name: value for name, value in place.items() if name != "table"}
+    return open_text_data(Path(place["table"]), **options)
 
 
 def picture_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -83,7 +83,8 @@ def expand_attention(model: onnx.ModelProto) -> onnx.ModelProto:
     masks: dict[str, str] = {}
     nodes = []
     for node in graph.nodes:
-        if node.op_type == "Attention":
+        # Inputs 4 to 6 (a past, a bias on the scores) are beyond an encoder: left as they are.
+        if node.op_type == "Attention" and not any(node.input[4:7]):
             nodes.extend(_Expansion(graph, node, masks).nodes)
         else:
             nodes.append(node)
@@ -98,7 +99,7 @@ class _Expansion:
         self.graph = graph
         self.nodes: list[onnx.NodeProto] = []
         self.prefix = node.name or node.output[0]
-        hidden, weight, bias, mask = node.input[:4]
+        hidden, weight, bias, mask = [*node.input, ""][:4]  # the mask may be left out
         query = node.input[7] if len(node.input) > 7 else hidden
         num_heads = int(attribute(node, "num_heads"))
         weights, biases = graph.constant(weight), graph.constant(bias)

@@ -79,7 +79,7 @@ def lint_padding(masks: Sequence[npt.NDArray[np.int64]]) -> list[Finding]:
         masks: int64 ``(batch, sequence)`` each.
     """
     total = sum(mask.size for mask in masks)
-    share = 1 - sum(int(mask.sum()) for mask in masks) / max(1, total)
+    share = (total - sum(int(mask.sum()) for mask in masks)) / max(1, total)
     if share <= MAX_PADDING_SHARE:
         return []
     text = (

@@ -89,7 +89,7 @@ def _narrow_nodes(graph: Graph, reader: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 def _may_narrow(graph: Graph, node: onnx.NodeProto) -> bool:
     if node.op_type == "Attention":
-        return len(node.input) <= 5
+        return not any(node.input[4:])
     if node.op_type == "LayerNormalization":
         return bool(attribute(node, "axis", -1) == -1)
     if node.op_type == "MatMul":

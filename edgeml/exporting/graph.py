@@ -62,7 +62,8 @@ class Graph:
     def add_constant(self, value: npt.NDArray[Any], name: str) -> str:
         """Add an initializer under this name, made unique, and return the name it got."""
         unique = self.fresh(name)
-        self._constants[unique] = numpy_helper.from_array(np.ascontiguousarray(value), unique)
+        # Not ascontiguousarray, which makes a vector of a scalar.
+        self._constants[unique] = numpy_helper.from_array(np.asarray(value, order="C"), unique)
         return unique
 
     def fresh(self, name: str) -> str:

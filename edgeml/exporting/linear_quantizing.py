@@ -121,13 +121,16 @@ class _Quantization:
         self.nodes.append(self.graph.make(op_type, inputs, outputs, **attributes))
 
     def _bias(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
-        """Return the Add of a constant vector that alone reads a product, or None."""
+        """Return the Add of one constant a column that alone reads a product, or None."""
         users = self.readers[node.output[0]]
         if len(users) != 1 or users[0].op_type != "Add" or node.output[0] in self.graph.outputs:
             return None
         other = [name for name in users[0].input if name != node.output[0]]
         value = self.graph.constant(other[0]) if len(other) == 1 else None
-        return users[0] if value is not None and value.ndim == 1 else None
+        weights = self.graph.constant(node.input[1])
+        assert weights is not None
+        fits = value is not None and value.shape == weights.shape[1:]
+        return users[0] if fits else None
 
     def _product(self, node: onnx.NodeProto, bias: onnx.NodeProto | None) -> None:
         values, scale, zero = self._activation(node.input[0])

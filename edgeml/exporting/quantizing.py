@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from edgeml.core.signature import Tensors
 from edgeml.errors import ExportError
+from edgeml.exporting.graph import CONTRIB
 
 _CALIBRATION_BATCH = 16
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
@@ -101,13 +103,16 @@ def early_convolutions(core: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def quantize_core(
-    core: onnx.ModelProto, samples: npt.NDArray[np.float32], recipe: StaticRecipe
+    core: onnx.ModelProto,
+    samples: npt.NDArray[np.float32] | Sequence[Tensors],
+    recipe: StaticRecipe,
 ) -> onnx.ModelProto:
     """Quantize a core statically, in QDQ form.
 
     Args:
-        core: One float32 input, batch first.
-        samples: float32 ``(samples, ...)``: real, preprocessed calibration inputs.
+        core: Batch first.
+        samples: Real, preprocessed calibration inputs: float32 ``(samples, ...)`` for a core of one
+            input, else one feed a sample.
         recipe: How.
 
     Returns:
@@ -117,7 +122,7 @@ def quantize_core(
         ExportError: ONNX Runtime's quantizer failed.
     """
     name = core.graph.input[0].name
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"DefaultTensorType": onnx.TensorProto.FLOAT}
     if recipe.input_scale is not None:
         scale, zero_point = recipe.input_scale
         kind = _TYPES[recipe.types.activations]
@@ -139,7 +144,7 @@ def quantize_core(
             quantize_static(
                 prepared,
                 target,
-                _Reader(name, samples[: recipe.num_samples], batch=batch),
+                _Reader(name, samples, count=recipe.num_samples, batch=batch),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(recipe.op_types) or None,
                 nodes_to_exclude=list(recipe.float_nodes),
@@ -159,7 +164,13 @@ def quantize_core(
 
 
 def _prepare(core: onnx.ModelProto, target: Path) -> None:
-    """Fold batch norms and infer shapes; where symbolic inference cannot finish, without it."""
+    """Fold batch norms and infer shapes; where symbolic inference cannot finish, without it.
+
+    A graph with operators of ONNX Runtime's own has been rewritten by us and is left as it is.
+    """
+    if any(node.domain == CONTRIB for node in core.graph.node):
+        onnx.save(core, target)
+        return
     try:
         quant_pre_process(core, target)
     except Exception as exc:
@@ -171,10 +182,21 @@ def _prepare(core: onnx.ModelProto, target: Path) -> None:
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Calibration samples in small batches: constant memory whatever their number."""
 
-    def __init__(self, name: str, samples: npt.NDArray[np.float32], *, batch: int) -> None:
-        self._batches = (
-            {name: samples[start : start + batch]} for start in range(0, len(samples), batch)
-        )
+    def __init__(
+        self,
+        name: str,
+        samples: npt.NDArray[np.float32] | Sequence[Tensors],
+        *,
+        count: int,
+        batch: int,
+    ) -> None:
+        kept = samples[:count]
+        if isinstance(kept, np.ndarray):
+            self._batches: Iterator[Tensors] = (
+                {name: kept[start : start + batch]} for start in range(0, len(kept), batch)
+            )
+        else:
+            self._batches = iter(kept)
 
-    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+    def get_next(self) -> Tensors | None:
         return next(self._batches, None)

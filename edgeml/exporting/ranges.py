@@ -86,9 +86,10 @@ class Histogram:
         return Range(low=max(seen.low, min(float(low), 0.0)), high=min(seen.high, max(high, 0.0)))
 
     def clipped(self, kept: Range) -> float:
-        """Return the share of values outside a range."""
-        centres = (np.arange(_BINS) + 0.5) * (2 * self.reach / _BINS) - self.reach
-        outside = (centres < kept.low) | (centres > kept.high)
+        """Return the share of values in bins that lie wholly outside a range."""
+        edges = np.linspace(-self.reach, self.reach, _BINS + 1)
+        slack = self.reach / _BINS / 100  # a value beside an edge may be rounded across it
+        outside = (edges[1:] < kept.low - slack) | (edges[:-1] > kept.high + slack)
         return float(self.counts[outside].sum() / max(1, self.counts.sum()))
 
     def _widen(self, needed: float) -> None:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgeml._optional import require
 from edgeml.core.files import check_place, sha256_of, staged_folder, write_json
 from edgeml.errors import DataError, InputError
+from edgeml.tasks.text import TOKENIZER
 from edgeml.training.backbones import build, find_backbone
 
+if TYPE_CHECKING:
+    from edgeml.training.text_files import SavedTokenizer
+
+TEXT = "text-classification"
 FILE = "checkpoint.json"
 SCHEMA_VERSION = 1
 _WEIGHTS = "model.safetensors"
 _SPLIT = "split.npz"
+_TEXT_FILES = ("config.json", _WEIGHTS, TOKENIZER, "tokenizer_config.json")
 _PARTS = ("train", "validation", "test")
 _DAMAGE = (
     *(AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
@@ -37,13 +44,13 @@ class Checkpoint:
     """What a checkpoint says of itself.
 
     Attributes:
-        task: Such as ``image-classification``.
-        model: Name of the backbone.
+        task: ``image-classification`` or ``text-classification``.
+        model: Name of the backbone or encoder.
         labels: Class names in index order.
         preprocessing: The input contract, as JSON values.
         data: Name, fingerprint and source of the data.
         split: Part to int64 indices into the data.
-        seen: uint64 hashes of the pictures that training and the choice of an epoch have seen.
+        seen: uint64 hashes of the samples that training and the choice of an epoch have seen.
         training: Settings, history and accuracy.
         provenance: Seed, weights, library versions.
     """
@@ -69,16 +76,36 @@ def check_checkpoint_place(place: Path) -> None:
     check_place(place, marker=FILE, kind="checkpoint")
 
 
-def write_checkpoint(place: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
+def write_checkpoint(
+    place: Path,
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    *,
+    tokenizer: SavedTokenizer | None = None,
+) -> None:
     """Write a checkpoint whole or not at all.
+
+    Args:
+        place: Its folder.
+        checkpoint: What it says of itself.
+        model: Its network.
+        tokenizer: A text classifier's; its folder is one in the hub's layout, too.
 
     Raises:
         InputError: ``place`` exists and is not a checkpoint.
     """
     check_checkpoint_place(place)
     with staged_folder(place) as folder:
-        state = {name: value.contiguous() for name, value in model.state_dict().items()}
-        save_file(state, folder / _WEIGHTS)
+        files: tuple[str, ...] = (_WEIGHTS,)
+        if tokenizer is None:
+            state = {name: value.contiguous() for name, value in model.state_dict().items()}
+            save_file(state, folder / _WEIGHTS)
+        else:
+            from edgeml.training.text_files import save_classifier
+
+            files = save_classifier(
+                model, folder, tokenizer, labels=checkpoint.labels, name=checkpoint.model
+            )
         arrays: dict[str, Any] = {part: checkpoint.split[part] for part in _PARTS}
         np.savez(folder / _SPLIT, seen=checkpoint.seen, **arrays)
         value = {
@@ -90,7 +117,7 @@ def write_checkpoint(place: Path, checkpoint: Checkpoint, model: nn.Module) -> N
             "data": dict(checkpoint.data),
             "training": dict(checkpoint.training),
             "provenance": dict(checkpoint.provenance),
-            "files": {name: sha256_of(folder / name) for name in (_WEIGHTS, _SPLIT)},
+            "files": {name: sha256_of(folder / name) for name in (*files, _SPLIT)},
         }
         write_json(folder / FILE, value)
 
@@ -101,19 +128,13 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
     Raises:
         InputError: ``path`` is not a checkpoint.
         DataError: It is one, and its files are damaged.
+        MissingExtraError: It is a text classifier, and the extra [hf] is not installed.
     """
-    if not (path / FILE).is_file():
-        raise InputError(
-            f"this is not a checkpoint: it has no {FILE}; 'edgeml finetune' makes one",
-            item=str(path),
-        )
     try:
-        value = json.loads((path / FILE).read_bytes())
-        if value["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema_version {value['schema_version']}, expected {SCHEMA_VERSION}")
-        for name in (_WEIGHTS, _SPLIT):
-            if sha256_of(path / name) != value["files"][name]:
-                raise ValueError(f"{name} has changed since it was written")
+        value = _described(path)
+        files = _TEXT_FILES if value["task"] == TEXT else (_WEIGHTS,)
+        for name in (*files, _SPLIT):
+            _check_file(path, value, name)
         # From memory: numpy leaves a damaged file open.
         data = io.BytesIO((path / _SPLIT).read_bytes())
         with np.load(data, allow_pickle=False) as archive:
@@ -130,14 +151,68 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
             training=value["training"],
             provenance=value["provenance"],
         )
-        # The starter weights would be overwritten at once: random ones cost no package and no file.
-        backbone = find_backbone(checkpoint.model)
-        model = build(backbone, num_classes=len(checkpoint.labels), weights="random", seed=0)
-        model.load_state_dict(load_file(path / _WEIGHTS))
+        model = _network(path, checkpoint)
     except _DAMAGE as exc:
         if isinstance(exc, InputError):
             raise
-        reason = f"the checkpoint is damaged ({type(exc).__name__}: {exc}); train it again"
-        raise DataError(source=str(path), reason=reason.replace("\n", " ")) from exc
+        raise _damaged(path, exc) from exc
     model.eval()
     return checkpoint, model
+
+
+def read_tokenizer(path: Path) -> bytes:
+    """Return the contents of ``tokenizer.json`` of a text classifier's checkpoint.
+
+    Raises:
+        InputError: ``path`` is not a checkpoint, or not of a text classifier.
+        DataError: It is one, and the file is damaged.
+    """
+    try:
+        value = _described(path)
+        if value["task"] != TEXT:
+            raise InputError(
+                f"this checkpoint is for {value['task']} and has no {TOKENIZER}; one for {TEXT} "
+                "was expected",
+                item=str(path),
+            )
+        _check_file(path, value, TOKENIZER)
+        return (path / TOKENIZER).read_bytes()
+    except _DAMAGE as exc:
+        if isinstance(exc, InputError):
+            raise
+        raise _damaged(path, exc) from exc
+
+
+def _described(path: Path) -> Any:
+    if not (path / FILE).is_file():
+        raise InputError(
+            f"this is not a checkpoint: it has no {FILE}; 'edgeml finetune' makes one",
+            item=str(path),
+        )
+    value = json.loads((path / FILE).read_bytes())
+    if value["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {value['schema_version']}, expected {SCHEMA_VERSION}")
+    return value
+
+
+def _check_file(path: Path, value: Any, name: str) -> None:
+    if sha256_of(path / name) != value["files"][name]:
+        raise ValueError(f"{name} has changed since it was written")
+
+
+def _network(path: Path, checkpoint: Checkpoint) -> nn.Module:
+    if checkpoint.task == TEXT:
+        require("transformers", extra="hf")
+        from edgeml.training.text_files import load_classifier
+
+        return load_classifier(path, num_labels=len(checkpoint.labels))
+    # The starter weights would be overwritten at once: random ones cost no package and no file.
+    backbone = find_backbone(checkpoint.model)
+    model = build(backbone, num_classes=len(checkpoint.labels), weights="random", seed=0)
+    model.load_state_dict(load_file(path / _WEIGHTS))
+    return model
+
+
+def _damaged(path: Path, exc: Exception) -> DataError:
+    reason = f"the checkpoint is damaged ({type(exc).__name__}: {exc}); train it again"
+    return DataError(source=str(path), reason=reason.replace("\n", " "))

@@ -215,6 +215,12 @@ def _require_sound(fp32: Candidate) -> None:
         )
     if fp32.failures:
         raise ExportError(f"the fp32 variant is unusable: {'; '.join(fp32.failures)}")
+    if not fp32.batch_safe:  # it answers batches where nothing else may
+        worst = fp32.evidence["invariance"]["max_abs_diff"]
+        raise ExportError(
+            f"the fp32 variant is unusable: its answers depend on their neighbours in a batch or "
+            f"on padding (by {worst:.2g}); a model that answers each sample by itself was expected"
+        )
 
 
 def _decide(

@@ -71,7 +71,9 @@ def load(
         from edgeml.workflows.verifying import require_golden
 
         try:
-            require_golden(opened, row, predictor, task)
+            require_golden(opened, row, engine, task)
+            if batch_engine is not None:
+                require_golden(opened, together, batch_engine, task)
         except BundleError:
             predictor.close()
             raise

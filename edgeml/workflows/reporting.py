@@ -24,6 +24,29 @@ text{font:12px system-ui,sans-serif;fill:#57606a}
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportTable:
+    """A table of a report's own.
+
+    Attributes:
+        title: Its heading.
+        columns: Headings of its columns.
+        rows: As many values each.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as JSON values."""
+        return {
+            "title": self.title,
+            "columns": list(self.columns),
+            "rows": [list(row) for row in self.rows],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What a recipe found.
 
@@ -34,6 +57,7 @@ class Report:
         rows: One row a variant and target.
         metrics: The recipe's own figures.
         curve: Step to smoothed training loss, for the picture.
+        tables: What else the recipe shows, such as a confusion matrix.
     """
 
     recipe: str
@@ -42,6 +66,7 @@ class Report:
     rows: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     curve: Sequence[tuple[float, float]] = ()
+    tables: Sequence[ReportTable] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of ``report.json``."""
@@ -51,6 +76,7 @@ class Report:
             "source": dict(self.source),
             "rows": [dict(row) for row in self.rows],
             "metrics": dict(self.metrics),
+            "tables": [table.to_json() for table in self.tables],
         }
 
 
@@ -122,6 +148,7 @@ def render_html(report: Report) -> str:
         parts.append(f"<h2>Median latency, batch 1, ms</h2>{_bars(timed)}")
     if report.curve:
         parts.append(f"<h2>Training loss</h2>{_curve(report.curve)}")
+    parts.extend(_own_table(table) for table in report.tables)
     parts.append(_pairs("Metrics", report.metrics))
     return "\n".join(parts) + "\n"
 
@@ -138,6 +165,19 @@ def _table(report: Report) -> str:
         )
         body.append(f"<tr{mark}>{cells}</tr>")
     return f"<table><tr>{head}</tr>{''.join(body)}</table>"
+
+
+def _own_table(table: ReportTable) -> str:
+    head = "".join(f"<th>{escape(str(column))}</th>" for column in table.columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(_text(value))}</td>" for value in row) + "</tr>"
+        for row in table.rows
+    )
+    return f"<h2>{escape(table.title)}</h2><table><tr>{head}</tr>{body}</table>"
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _number_class(column: Column) -> str:
@@ -186,4 +226,4 @@ def _curve(points: Sequence[tuple[float, float]]) -> str:
     )
 
 
-__all__ = ["COLUMNS", "Column", "Report", "cell", "render_html", "write_report"]
+__all__ = ["COLUMNS", "Column", "Report", "ReportTable", "cell", "render_html", "write_report"]

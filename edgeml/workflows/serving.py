@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgeml.core.bundle import Bundle
-from edgeml.errors import IntegrityError
+from edgeml.errors import InputError, IntegrityError
 from edgeml.runtime.host import check_threads
-from edgeml.tasks.predictor import TaskPredictor
+from edgeml.tasks.predictor import Task, TaskPredictor
+from edgeml.tasks.text import TOKENIZER
 
 if TYPE_CHECKING:
+    from edgeml.serving.client import TritonEngine
     from edgeml.serving.publish import Published
     from edgeml.serving.server import TritonServer
 
@@ -38,7 +40,8 @@ def publish(
         num_threads: Threads of one inference on a CPU.
 
     Returns:
-        Model, version and path.
+        Model, version and path; for text also the names of the parts, ``NAME_text`` among them,
+        which takes strings.
 
     Raises:
         BundleError: This is no readable bundle, or (as IntegrityError) a file is damaged.
@@ -69,7 +72,8 @@ def connect(
     """Connect to a model on a Triton server: the same predictor as :func:`edgeml.load` gives.
 
     Pre- and post-processing come from the contract that the server carries, so that server and
-    client cannot disagree.
+    client cannot disagree. A text model has two names: ``NAME`` takes token ids, and the tokenizer
+    comes from ``bundle``; ``NAME_text`` takes strings and needs neither bundle nor tokenizer here.
 
     Args:
         url: ``grpc://host:port``.
@@ -79,7 +83,8 @@ def connect(
         timeout_s: Time allowed for each call.
 
     Raises:
-        InputError: The URL is not one of gRPC.
+        InputError: The URL is not one of gRPC, a text model needs a bundle for its tokenizer, or
+            the bundle has another tokenizer than the server's model.
         ServerUnreachableError: No server answers there.
         ServerTimeoutError: It did not answer in time.
         ModelNotReadyError: The server does not serve this model.
@@ -87,21 +92,47 @@ def connect(
         MissingExtraError: The extra [triton] is not installed.
     """
     from edgeml.serving.client import TritonEngine
-    from edgeml.serving.contract import task_of
     from edgeml.serving.golden import check_golden
 
+    opened = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle.read(bundle)
     engine = TritonEngine(url, model=model, timeout_s=timeout_s)
     try:
-        if bundle is not None:
-            opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
+        task = _task_behind(engine, opened, model)
+        if opened is not None:
             check = check_golden(engine, opened)
             if not check.ok:
                 reason = f"{check.name}: {check.detail}; publish the bundle again"
                 raise IntegrityError(path=str(opened.path), reason=reason)
-        return TaskPredictor(task_of(engine.contract), engine)
+        return TaskPredictor(task, engine)
     except BaseException:
         engine.close()
         raise
+
+
+def _task_behind(engine: TritonEngine, bundle: Bundle | None, model: str) -> Task:
+    """Return what prepares for a server's model; token ids need the tokenizer of its bundle."""
+    from edgeml.serving.contract import labels_of, task_of
+    from edgeml.serving.text_task import ServedTextTask
+
+    contract = engine.contract
+    if contract["task"] != "text-classification":
+        return task_of(contract)
+    wanted = contract["preprocessing"].get("tokenizer_sha256", "")
+    if bundle is not None:
+        found = str(bundle.manifest.preprocessing.get("tokenizer_sha256", ""))
+        if found != wanted:
+            raise InputError(
+                f"the tokenizer of '{bundle.path}' has the sha256 '{found[:12]}'; the server's "
+                f"model '{model}' has '{wanted[:12]}'; use the bundle that was published"
+            )
+    if engine.takes_text:
+        return ServedTextTask(labels_of(contract))
+    if bundle is None:
+        raise InputError(
+            f"the model '{model}' takes token ids, and its tokenizer is in its bundle; give "
+            f"bundle=..., or use model='{model}_text', which takes strings"
+        )
+    return task_of(contract, tokenizer=lambda: bundle.open_file(TOKENIZER))
 
 
 def serve_triton(

@@ -1,0 +1,128 @@
+"""Encoders from a model hub: the local cache first, safetensors only, and no long wait."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from edgeml.errors import DataError, InputError
+
+# The hub is asked for this long at most; a download that has begun may take its time.
+ANSWER_TIMEOUT_S = 4.0
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_WEIGHTS = "model.safetensors"
+_NEEDED = ("config.json", "tokenizer.json")
+_OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "README.md")
+
+
+def download_encoder(name: str, *, weights: bool) -> tuple[Path, str]:
+    """Return the folder of a hub's model, and its commit.
+
+    Args:
+        name: Such as ``distilbert-base-uncased`` or ``org/name``.
+        weights: Whether its weights are needed.
+
+    Raises:
+        InputError: The name is no id, or the hub has no such model, or not as safetensors.
+        DataError: The hub cannot be reached.
+    """
+    if not _ID.fullmatch(name):
+        raise InputError(
+            "there is no such folder, and this is no id of a model hub; 'minilm-l6', a folder with "
+            "config.json, or an id such as org/name was expected",
+            item=name,
+        )
+    files = (*_NEEDED, _WEIGHTS) if weights else _NEEDED
+    cached = _cached(name, files)
+    if cached is None:
+        revision = _ask(name, files)
+        cached = _download(name, revision, (*files, *_OPTIONAL))
+    return cached, cached.name
+
+
+def _cached(name: str, files: tuple[str, ...]) -> Path | None:
+    import huggingface_hub
+
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return folder if all((folder / file).is_file() for file in files) else None
+
+
+def _ask(name: str, files: tuple[str, ...]) -> str:
+    """Return the model's present commit, after a look at what files it has."""
+    from huggingface_hub import errors
+
+    try:
+        info = _within(ANSWER_TIMEOUT_S, name)
+    except (errors.RepositoryNotFoundError, errors.GatedRepoError) as exc:
+        raise InputError(
+            "the model hub has no such model, or shows it only to members; an id such as org/name, "
+            "a folder, or 'minilm-l6' was expected",
+            item=name,
+        ) from exc
+    except Exception as exc:  # sockets, proxies, TLS and two HTTP libraries each have their own
+        raise _unreachable(name, exc) from exc
+    there = {row.rfilename for row in info.siblings or ()}
+    lacking = [file for file in files if file not in there]
+    if lacking:
+        advice = "; its weights are pickled, and a pickle can run any code" if any(
+            file.endswith(".bin") for file in there
+        ) else ""  # fmt: skip
+        raise InputError(
+            f"the model hub's model has no {' and no '.join(lacking)}{advice}; convert it with "
+            "save_pretrained(folder) and give the folder",
+            item=name,
+        )
+    return str(info.sha)
+
+
+def _within(timeout_s: float, name: str) -> Any:
+    """Ask in a thread: the look-up of a host's name knows no time limit."""
+    answers: list[Any] = []
+
+    def ask() -> None:
+        import huggingface_hub
+
+        try:
+            answers.append(huggingface_hub.HfApi().model_info(name, timeout=timeout_s))
+        except Exception as exc:  # it is raised again in the caller's thread
+            answers.append(exc)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout_s + 0.5)
+    answer = answers[0] if answers else TimeoutError(f"no answer within {timeout_s:g} s")
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _download(name: str, revision: str, files: tuple[str, ...]) -> Path:
+    import huggingface_hub
+    from huggingface_hub import utils
+
+    bars: Any = utils
+    shown = not bars.are_progress_bars_disabled()
+    bars.disable_progress_bars()
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=list(files))
+        )
+    except Exception as exc:
+        raise _unreachable(name, exc) from exc
+    finally:
+        if shown:
+            bars.enable_progress_bars()
+
+
+def _unreachable(name: str, exc: Exception) -> DataError:
+    reason = (
+        f"the model hub cannot be reached ({type(exc).__name__}), and no copy is in the local "
+        "cache; give a folder with config.json, model.safetensors and tokenizer.json, or use "
+        "'minilm-l6', which a package carries"
+    )
+    return DataError(source=name, reason=reason)
