@@ -67,9 +67,14 @@ def manifests(draw: st.DrawFn) -> Manifest:
     task = draw(st.sampled_from(TASKS))
     signature = draw(signatures)
     labels = tuple(draw(st.lists(names, max_size=4)))
-    if task == "image-classification":  # its tensors, labels and preprocessing must agree
+    classes = draw(st.just(len(labels)) | names)
+    if task == "text-classification":  # its labels must agree with its output
+        signature = ModelSignature(
+            inputs=signature.inputs,
+            outputs=(_spec("probabilities", "float32", ("batch", classes)),),
+        )
+    if task == "image-classification":  # its tensors and preprocessing must, too
         height, width = draw(st.integers(1, 99)), draw(st.integers(1, 99))
-        classes = draw(st.just(len(labels)) | names)
         preprocessing |= {"height": height, "width": width}
         signature = ModelSignature(
             inputs=(_spec("image", "uint8", ("batch", height, width, 3)),),
@@ -89,4 +94,6 @@ def manifests(draw: st.DrawFn) -> Manifest:
         provenance=draw(json_objects),
         data=draw(st.sampled_from(["real", "synthetic"])),
         proven=draw(st.booleans()),
+        multi_label=draw(st.booleans()),
+        chosen_for_batches=draw(st.just("") | chosen),
     )

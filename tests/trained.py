@@ -51,8 +51,8 @@ class Trained:
         def trace(*_: Any, **__: Any) -> onnx.ModelProto:
             return onnx.load(self.core)
 
-        patch.setattr("edgeml.exporting.from_torch.trace_image_model", trace)
-        patch.setattr("edgeml.workflows.candidates.make_candidates", self.candidates)
+        patch.setattr("edgeml.workflows.image_source.trace_image_model", trace)
+        patch.setattr("edgeml.workflows.image_source.make_image_candidates", self.candidates)
 
     def candidates(self, *_: Any, **__: Any) -> list[Candidate]:
         """Return the bundle's models as if they had just been made."""
@@ -82,7 +82,7 @@ def make_pictures(root: Path, *, per_class: int = PER_CLASS, seed: int = 0) -> P
 
 def train_and_export(root: Path) -> Trained:
     """Do what a user does, and keep the traced graph."""
-    from edgeml.exporting import from_torch
+    from edgeml.workflows import image_source
 
     pictures, checkpoint, core = make_pictures(root / "colours"), root / "checkpoint", root / "core"
     edgeml.finetune(
@@ -93,7 +93,7 @@ def train_and_export(root: Path) -> Trained:
             epochs=2, batch_size=8, learning_rate=3e-3, norm_momentum=0.3, num_threads=2
         ),
     )
-    trace: Callable[..., onnx.ModelProto] = from_torch.trace_image_model
+    trace: Callable[..., onnx.ModelProto] = image_source.trace_image_model
 
     def keep(*arguments: Any, **options: Any) -> onnx.ModelProto:
         model = trace(*arguments, **options)
@@ -101,7 +101,7 @@ def train_and_export(root: Path) -> Trained:
         return model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(from_torch, "trace_image_model", keep)
+        patch.setattr(image_source, "trace_image_model", keep)
         exported = edgeml.export(
             checkpoint,
             out=root / "colours.bundle",

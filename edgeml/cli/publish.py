@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from edgeml.cli.output import Outcome, Verb, show_line
 from edgeml.core.progress import Progress
@@ -34,8 +35,15 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         config_only=arguments.config_only,
         num_threads=arguments.threads,
     )
-    result = {"model": done.model, "version": done.version, "path": str(done.path)}
+    result: dict[str, Any] = {
+        "model": done.model,
+        "version": done.version,
+        "path": str(done.path),
+    }
     text = f"{done.path}: version {done.version}"
+    if done.parts:
+        result["parts"] = list(done.parts)
+        text += f", with {', '.join(done.parts)}"
     return Outcome(result=result, show=lambda: show_line(text))
 
 

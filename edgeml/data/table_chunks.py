@@ -6,6 +6,7 @@ nothing: numbers as written in JSON, types in Parquet, bytes that are no UTF-8 i
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import math
@@ -107,7 +108,10 @@ class BatchChunk:
 
     def objects(self) -> list[str]:
         """Return each row as a JSON object; what JSON has no word for becomes text."""
-        return [_dumps(row) for row in self.batch.to_pylist()]
+        names = self.batch.schema.names
+        columns = [_values(self.batch.column(name), name) for name in names]
+        rows = zip(*columns, strict=True)
+        return [_dumps(dict(zip(names, row, strict=True))) for row in rows]
 
     def arrays(self) -> Mapping[str, Any]:
         """Return the columns as they are."""
@@ -116,11 +120,50 @@ class BatchChunk:
     def _column(self, index: int) -> list[str]:
         column = self.batch.column(index)
         values = arrow_texts(column, 0)
-        if values is None:
-            return [_cell(value) for value in column.to_pylist()]
-        return [
-            "" if value is None or isinstance(value, EdgemlError) else value for value in values
-        ]
+        if values is None or any(isinstance(value, EdgemlError) for value in values):
+            return [_cell(value) for value in _values(column, self.batch.schema.names[index])]
+        return ["" if value is None else str(value) for value in values]
+
+
+def _values(column: Any, name: str) -> list[Any]:
+    """Return an Arrow column as values that JSON has, or that :func:`_dumps` has a word for."""
+    arrow: Any = importlib.import_module("pyarrow")
+    if arrow.types.is_temporal(column.type) or arrow.types.is_string(column.type):
+        texts = arrow_texts(column, 0)  # Python's own dates have no nanoseconds
+        if texts is not None and not any(isinstance(text, EdgemlError) for text in texts):
+            return list(texts)
+    try:
+        if arrow.types.is_string(column.type):
+            column = column.cast(arrow.binary())
+        return list(column.to_pylist())
+    except (ValueError, arrow.ArrowException) as exc:
+        reason = f"its values cannot be written in this format ({exc}); choose .parquet for --out"
+        raise DataError(source=f"the column '{name}'", reason=reason) from exc
+
+
+def cell_text(line: int, row: Sequence[str], place: int, width: int) -> Text:
+    """Return the text of a row, or why it has none.
+
+    Args:
+        line: The line on which the row starts.
+        row: Its fields; bytes that were no UTF-8 are escaped.
+        place: Which of them is the text.
+        width: How many there should be.
+    """
+    if len(row) != width:
+        fault = "too many" if len(row) > width else "too few"
+        return InputError(
+            f"line {line} has {len(row)} fields, {fault}: the header has {width}; put fields that "
+            "hold the delimiter into quotes, or mend the line"
+        )
+    text = row[place]
+    escaped = next((char for char in text if "\udc80" <= char <= "\udcff"), None)
+    if escaped is not None:
+        return InputError(
+            f"byte 0x{ord(escaped) - 0xDC00:02x} in the row that starts in line {line} is not "
+            "UTF-8; text in UTF-8 was expected; convert it, such as with 'iconv -f latin1 -t utf-8'"
+        )
+    return text
 
 
 def batch_chunks(path: Path, text: str) -> Iterator[BatchChunk]:
@@ -212,11 +255,23 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, bytes):
+        return _word(value)
     return value if isinstance(value, str) else _dumps(value)
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, default=str)
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, default=_word)
+
+
+def _word(value: Any) -> str:
+    """Return what stands in JSON for a value that it does not have; bytes may be no text."""
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ from edgeml.data.table_chunks import (
     Text,
     arrow_texts,
     batch_chunks,
+    cell_text,
 )
 from edgeml.data.tables import MARKS, Table, check_names, check_table_file
 from edgeml.data.text_columns import TEXT_COLUMNS, find_column
@@ -193,7 +194,7 @@ def _cell_chunks(columns: Sequence[str], text: str, rows: Iterator[Row]) -> Iter
     texts: list[Text] = []
     size = 0
     for line, row in rows:
-        texts.append(_cell_text(line, row, place, width))
+        texts.append(cell_text(line, row, place, width))
         kept.append((row + [""] * width)[:width])
         size += sum(map(len, row))
         if len(kept) == _CHUNK_ROWS or size > _CHUNK_CHARACTERS:
@@ -201,23 +202,6 @@ def _cell_chunks(columns: Sequence[str], text: str, rows: Iterator[Row]) -> Iter
             kept, texts, size = [], [], 0
     if kept:
         yield CellChunk(columns=columns, rows=kept, texts=texts)
-
-
-def _cell_text(line: int, row: Sequence[str], place: int, width: int) -> Text:
-    if len(row) != width:
-        fault = "too many" if len(row) > width else "too few"
-        return InputError(
-            f"line {line} has {len(row)} fields, {fault}: the header has {width}; put fields that "
-            "hold the delimiter into quotes, or mend the line"
-        )
-    text = row[place]
-    escaped = next((char for char in text if "\udc80" <= char <= "\udcff"), None)
-    if escaped is not None:
-        return InputError(
-            f"byte 0x{ord(escaped) - 0xDC00:02x} in the row that starts in line {line} is not "
-            "UTF-8; text in UTF-8 was expected; convert it, such as with 'iconv -f latin1 -t utf-8'"
-        )
-    return text
 
 
 def _open_jsonl(path: Path, asked: str | None) -> TableStream:

@@ -74,6 +74,8 @@ class Histogram:
         Args:
             percent: In (50, 100]; 100 is :meth:`minmax`.
         """
+        if not self.counts.any():
+            return Range(low=0.0, high=0.0)
         seen = self.minmax()
         if percent >= 100:
             return seen

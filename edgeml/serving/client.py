@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from edgeml.core.dtypes import BY_NUMPY
 from edgeml.core.signature import ModelSignature, Tensors
 from edgeml.errors import (
     ClosedError,
@@ -26,9 +25,11 @@ from edgeml.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
-from edgeml.serving.contract import Contract, differences, variant_of
+from edgeml.serving.config import ServedModel, describe, json_of
+from edgeml.serving.contract import Contract, differences
 from edgeml.serving.faults import translate
-from edgeml.serving.served import Served, address_of, served_from
+from edgeml.serving.served import Served, address_of, served_from, step_behind
+from edgeml.serving.wire import check_feed, make_request, read_response
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -84,7 +85,10 @@ class TritonEngine:
 
     @property
     def signature(self) -> ModelSignature:
-        """Inputs and outputs, as the contract says."""
+        """Inputs and outputs, as the contract says.
+
+        Of a string-in model, those of the model that it runs.
+        """
         return self._served.signature
 
     @property
@@ -100,7 +104,12 @@ class TritonEngine:
     @property
     def variant(self) -> str:
         """Name of the variant that answers."""
-        return variant_of(self._served.contract, self._served.model.artefact)
+        return self._served.variant
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the model takes strings, as the input ``text``, instead of tensors."""
+        return self._served.takes_text
 
     def run(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Return every output for a feed, batch first.
@@ -108,7 +117,8 @@ class TritonEngine:
         A batch above the server's limit goes in several requests.
 
         Args:
-            tensors: Input name to array, as the signature says.
+            tensors: Input name to array, as the signature says; ``text``, an object array of str,
+                for a string-in model, which answers with ``truncated`` besides.
 
         Raises:
             SignatureError: The feed does not fit the signature; nothing was sent.
@@ -123,7 +133,7 @@ class TritonEngine:
             raise ClosedError
         if self._stale:
             self._refresh()
-        batch = self._served.signature.check_inputs(tensors)
+        batch = check_feed(self._served, tensors)
         limit = self._served.model.max_batch_size
         if batch <= limit:
             return self._infer(tensors)
@@ -144,42 +154,18 @@ class TritonEngine:
 
     def _infer(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
         served = self._served
-        request = service_pb2.ModelInferRequest(
-            model_name=self._model, model_version=self._asked_version
-        )
-        for spec in served.signature.inputs:
-            array = tensors[spec.name]
-            shape = array.shape if len(spec.shape) > 1 else (len(array), 1)
-            request.inputs.add(name=spec.name, datatype=BY_NUMPY[spec.dtype].wire, shape=shape)
-            request.raw_input_contents.append(array.tobytes())
+        request = make_request(served, tensors, model=self._model, version=self._asked_version)
         response = self._call(self._stub.ModelInfer, request)
         if self._stale or response.model_version != served.version:
             self._refresh(response.model_version)
-        return self._outputs(response, served.signature)
-
-    def _outputs(self, response: Any, signature: ModelSignature) -> dict[str, npt.NDArray[Any]]:
-        rows = zip(response.outputs, response.raw_output_contents, strict=False)
-        found = {row.name: (row, content) for row, content in rows}
-        outputs = {}
-        for spec in signature.outputs:
-            row, content = found.get(spec.name, (None, b""))
-            if row is None or row.datatype != BY_NUMPY[spec.dtype].wire:
-                raise self._wrong_answer(f"no output '{spec.name}' of the type {spec.dtype}")
-            shape = tuple(row.shape) if len(spec.shape) > 1 else (row.shape[0],)
-            try:
-                # A copy of its own, so that the caller may write into it.
-                outputs[spec.name] = np.frombuffer(content, spec.dtype).reshape(shape).copy()
-            except ValueError as exc:
-                got = f"{len(content)} bytes for '{spec.name}', whose shape is {shape}"
-                raise self._wrong_answer(got) from exc
-        return outputs
-
-    def _wrong_answer(self, got: str) -> ServerError:
-        return ServerError(
-            f"the server answered with {got}; the outputs of the contract were expected; check its "
-            "log and its NumPy, then publish again",
-            url=self._url,
-        )
+        try:
+            return read_response(served, response)
+        except ValueError as exc:
+            raise ServerError(
+                f"the server answered with {exc}; the outputs of the contract were expected; check "
+                "its log and its NumPy, then publish again",
+                url=self._url,
+            ) from exc
 
     def _on_connectivity(self, state: grpc.ChannelConnectivity) -> None:
         """Note every loss of the connection: behind the next one may be another server."""
@@ -230,18 +216,22 @@ class TritonEngine:
             )
         request = service_pb2.ModelMetadataRequest(name=name, version=version)
         metadata = self._call(self._stub.ModelMetadata, request)
-        answer = self._call(
-            self._stub.ModelConfig, service_pb2.ModelConfigRequest(name=name, version=version)
-        )
         latest = version or max(metadata.versions, key=int, default="")
         try:
-            return served_from(answer.config, version=latest)
+            model = self._read_config(name, version)
+            step = step_behind(model)
+            behind = self._read_config(step[0], str(max(step[1], 0) or "")) if step else None
+            return served_from(model, version=latest, behind=behind)
         except InputError as exc:
             raise ServerError(
                 f"the model '{name}' cannot be used: {exc}; one that 'edgeml publish' wrote was "
                 "expected",
                 url=self._url,
             ) from exc
+
+    def _read_config(self, name: str, version: str) -> ServedModel:
+        request = service_pb2.ModelConfigRequest(name=name, version=version)
+        return describe(json_of(self._call(self._stub.ModelConfig, request).config))
 
     def _call(self, method: Any, request: Any) -> Any:
         try:

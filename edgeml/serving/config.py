@@ -28,6 +28,8 @@ CPU_CONFIG = "configs/cpu.pbtxt"
 CPU_CONFIG_NAME = "cpu"
 LABELS = "labels.txt"
 MAX_BATCH_SIZE = 32
+ENSEMBLE = "ensemble"
+PYTHON = "python"
 
 # Triton compares these as text; a capability that is missing here gets the default file, which is
 # fp32.
@@ -50,9 +52,12 @@ class ServedModel:
         default_file: File that is served unless the GPU has one of its own.
         gpu_files: Compute capability to file.
         max_batch_size: Largest batch of one request; 0 means that the model does not batch.
-        signature: Inputs and outputs as declared; free axes are called after their position.
+        signature: Inputs and outputs as declared; free axes are called after their position. None
+            for a python model or an ensemble, which may take strings.
         versions: Versions that the policy names; empty means the latest.
         contract_text: The parameter ``edgeml_contract``, or None.
+        backend: ``onnxruntime``, ``python``, or ``ensemble`` for models that run one another.
+        steps: Models of an ensemble, each with the version that it asks for; -1 is the latest.
     """
 
     name: str
@@ -60,23 +65,34 @@ class ServedModel:
     default_file: str
     gpu_files: Mapping[str, str]
     max_batch_size: int
-    signature: ModelSignature
+    signature: ModelSignature | None
     versions: tuple[int, ...]
     contract_text: str | None
+    backend: str = "onnxruntime"
+    steps: tuple[tuple[str, int], ...] = ()
 
     @property
     def device(self) -> str:
-        """``cpu`` or ``gpu`` once a server resolved the kind, otherwise ``auto``."""
+        """``cpu`` or ``gpu`` once a server resolved the kind, otherwise ``auto``.
+
+        An ensemble has none of its own: its models have theirs.
+        """
+        if self.backend == ENSEMBLE:
+            return ""
         return {"KIND_CPU": "cpu", "KIND_GPU": "gpu"}.get(self.kind, "auto")
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every artefact that this configuration may open, each once."""
+        """Every artefact that this configuration may open, each once; an ensemble has none."""
+        if self.backend == ENSEMBLE:
+            return ()
         return tuple(dict.fromkeys((self.default_file, *self.gpu_files.values())))
 
     @property
     def artefact(self) -> str:
-        """The file that the resolved device opens."""
+        """The file that the resolved device opens; of an ensemble, the models that it runs."""
+        if self.backend == ENSEMBLE:
+            return " + ".join(name for name, _ in self.steps)
         mapped = set(self.gpu_files.values())
         if self.device == "gpu" and len(mapped) == 1:
             return mapped.pop()
@@ -176,39 +192,47 @@ def describe(values: Mapping[str, Any]) -> ServedModel:
         values: What :func:`parse_config` returned or a server sent.
 
     Raises:
-        InputError: Inputs or outputs are missing or have no numpy dtype.
+        InputError: Inputs or outputs of an ONNX model are missing or have no numpy dtype.
     """
     batch = int(values.get("max_batch_size", 0))
     groups = values.get("instance_group") or [{}]
     parameter = values.get("parameters", {}).get(PARAMETER, {}).get("string_value")
     specific = values.get("version_policy", {}).get("specific", {}).get("versions", [])
-    name = str(values.get("name", ""))
+    backend = str(values.get("backend") or values.get("platform") or "onnxruntime")
+    any_tensors = backend in (ENSEMBLE, PYTHON)
+    first = "model.py" if backend == PYTHON else "model.onnx"
+    steps = values.get("ensemble_scheduling", {}).get("step", [])
+    return ServedModel(
+        name=str(values.get("name", "")),
+        kind=str(groups[0].get("kind", "")),
+        default_file=str(values.get("default_model_filename") or first),
+        gpu_files=dict(values.get("cc_model_filenames", {})),
+        max_batch_size=batch,
+        signature=None if any_tensors else _signature(values, batched=batch > 0),
+        versions=tuple(int(version) for version in specific),
+        contract_text=parameter or None,
+        backend=backend,
+        steps=tuple((str(row["model_name"]), int(row.get("model_version", -1))) for row in steps),
+    )
+
+
+def _signature(values: Mapping[str, Any], *, batched: bool) -> ModelSignature:
     try:
-        signature = ModelSignature(
-            inputs=tuple(_spec(row, batched=batch > 0) for row in values.get("input", [])),
-            outputs=tuple(_spec(row, batched=batch > 0) for row in values.get("output", [])),
+        return ModelSignature(
+            inputs=tuple(_spec(row, batched=batched) for row in values.get("input", [])),
+            outputs=tuple(_spec(row, batched=batched) for row in values.get("output", [])),
         )
     except (KeyError, ValueError) as exc:
         raise InputError(
             f"the model declares inputs or outputs that edgeml cannot use ({exc}); names, numeric "
             "types and dims of both were expected; publish the bundle again",
-            item=name or None,
+            item=str(values.get("name", "")) or None,
         ) from exc
-    return ServedModel(
-        name=name,
-        kind=str(groups[0].get("kind", "")),
-        default_file=str(values.get("default_model_filename") or "model.onnx"),
-        gpu_files=dict(values.get("cc_model_filenames", {})),
-        max_batch_size=batch,
-        signature=signature,
-        versions=tuple(int(version) for version in specific),
-        contract_text=parameter or None,
-    )
 
 
 def _common(contract: Contract, *, name: str, version: int, num_threads: int) -> dict[str, Any]:
     signature = signature_of(contract)
-    outputs = [_tensor(spec) for spec in signature.outputs]
+    outputs = [tensor_row(spec) for spec in signature.outputs]
     if contract["labels"]:
         outputs[0]["label_filename"] = LABELS
     parameters = {
@@ -221,7 +245,7 @@ def _common(contract: Contract, *, name: str, version: int, num_threads: int) ->
         "backend": "onnxruntime",
         "max_batch_size": MAX_BATCH_SIZE,
         "version_policy": {"specific": {"versions": [version]}},
-        "input": [_tensor(spec) for spec in signature.inputs],
+        "input": [tensor_row(spec) for spec in signature.inputs],
         "output": outputs,
         # No delay: a request that comes alone is answered alone, at once. And no queue policy: with
         # one, Triton 2.51 loses a wake-up now and then, and a lone request waits for half a second.
@@ -263,11 +287,25 @@ def _placement(contract: Contract, kind: str, variant: str) -> dict[str, Any]:
 
 
 def _text(base: Mapping[str, Any], placement: Mapping[str, Any]) -> str:
-    message = json_format.ParseDict({**base, **placement}, model_config_pb2.ModelConfig())
+    return config_text({**base, **placement})
+
+
+def config_text(values: Mapping[str, Any]) -> str:
+    """Return the text of a configuration, printed by protobuf.
+
+    Args:
+        values: Its values under the names of ``config.pbtxt``.
+    """
+    message = json_format.ParseDict(dict(values), model_config_pb2.ModelConfig())
     return _HEADER + str(text_format.MessageToString(message, as_utf8=True))
 
 
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
+def tensor_row(spec: TensorSpec) -> dict[str, Any]:
+    """Return a tensor as a configuration declares it, without its first axis.
+
+    Raises:
+        InputError: The first axis is fixed.
+    """
     if not spec.shape or isinstance(spec.shape[0], int):
         raise InputError(
             f"the tensor '{spec.name}' is {spec.describe()}; a server that joins requests needs a "

@@ -8,7 +8,7 @@ it, so that server and client cannot disagree. It holds no measurement: those st
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeml.core.bundle import Bundle
@@ -16,10 +16,15 @@ from edgeml.core.manifest import Manifest, Variant
 from edgeml.core.signature import ModelSignature
 from edgeml.errors import InputError
 from edgeml.tasks.classification import ClassLabels
-from edgeml.tasks.image import ImagePreprocessing, ImageTask
+from edgeml.tasks.opening import open_task
+from edgeml.tasks.predictor import Task
 
 CONTRACT_FORMAT = 1
 PARAMETER = "edgeml_contract"
+
+TOKENIZER_PART = "tokenizer"
+LABELS_PART = "labels"
+TEXT_PART = "text"
 
 Contract = Mapping[str, Any]
 
@@ -31,10 +36,10 @@ def contract_of(bundle: Bundle) -> dict[str, Any]:
         bundle: The bundle that will be served.
 
     Returns:
-        ``format``, ``bundle``, ``version``, ``task``, ``signature``, ``preprocessing``, ``labels``,
-        ``variants`` (name to ``file``, ``precision``, ``sha256``), ``chosen``, ``cpu``: the variant
-        that a CPU server runs, which is batch-safe, and ``gpu``: the one that was chosen for GPUs,
-        or None.
+        ``format``, ``bundle``, ``version``, ``task``, ``signature``, ``preprocessing`` (for text it
+        holds the tokenizer's hash), ``labels``, ``multi_label``, ``variants`` (name to ``file``,
+        ``precision``, ``sha256``), ``chosen``, ``cpu``: the variant that a CPU server runs, which
+        is batch-safe, and ``gpu``: the one that was chosen for GPUs, or None.
     """
     manifest = bundle.manifest
     return {
@@ -45,6 +50,7 @@ def contract_of(bundle: Bundle) -> dict[str, Any]:
         "signature": manifest.signature.to_json(),
         "preprocessing": dict(manifest.preprocessing),
         "labels": list(manifest.labels),
+        "multi_label": manifest.multi_label,
         "variants": {
             variant.name: {
                 "file": f"{variant.name}.onnx",
@@ -59,6 +65,22 @@ def contract_of(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def part_contract(contract: Contract, *, part: str, of: str) -> dict[str, Any]:
+    """Return the contract of a model that stands before or behind another one.
+
+    Args:
+        contract: The other one's contract.
+        part: ``tokenizer``, ``labels``, or ``text`` for the ensemble of all.
+        of: The other one's name.
+    """
+    return {**contract, "part": part, "of": of}
+
+
+def part_of(contract: Contract) -> tuple[str, str] | None:
+    """Return which part of which model a contract is for; None for a model that is no part."""
+    return (str(contract["part"]), str(contract["of"])) if "part" in contract else None
+
+
 def served_on_cpu(manifest: Manifest) -> Variant:
     """Return what a CPU server shall run: the chosen variant, or the best that is batch-safe.
 
@@ -67,8 +89,11 @@ def served_on_cpu(manifest: Manifest) -> Variant:
     """
     chosen = manifest.variant(manifest.chosen_by_device.get("cpu", manifest.chosen))
     assert chosen is not None
-    if chosen.batch_safe:
-        return chosen
+    together = manifest.variant(manifest.chosen_for_batches)
+    assert together is not None
+    for named in (chosen, together):
+        if named.batch_safe:
+            return named
     accepted = [
         variant
         for variant in manifest.variants
@@ -130,8 +155,8 @@ def differences(before: Contract, after: Contract) -> list[str]:
         before: The contract that the client was made for.
         after: The contract that the server carries now.
     """
-    keys = ("task", "signature", "preprocessing", "labels")
-    return [key for key in keys if before[key] != after[key]]
+    keys = ("task", "signature", "preprocessing", "labels", "multi_label")
+    return [key for key in keys if before.get(key, False) != after.get(key, False)]
 
 
 def signature_of(contract: Contract) -> ModelSignature:
@@ -147,21 +172,36 @@ def variant_of(contract: Contract, file: str) -> str:
     return file
 
 
-def task_of(contract: Contract) -> ImageTask:
+def labels_of(contract: Contract) -> ClassLabels:
+    """Return the labels of a contract."""
+    return ClassLabels(
+        names=tuple(str(label) for label in contract["labels"]),
+        multi_label=bool(contract.get("multi_label", False)),
+    )
+
+
+def task_of(contract: Contract, *, tokenizer: Callable[[], bytes] | None = None) -> Task:
     """Return the task that prepares inputs and reads outputs for this contract.
 
     Args:
         contract: A decoded contract.
+        tokenizer: Returns the contents of ``tokenizer.json``; needed for token ids alone.
 
     Raises:
-        InputError: The task is one that this edgeml cannot yet serve.
+        InputError: The task is one that this edgeml cannot serve, or a tokenizer is needed and was
+            not given, or is another one than the contract names.
+        MissingExtraError: The extra [text] is not installed and a tokenizer is needed.
     """
-    if contract["task"] != "image-classification":
+
+    def missing() -> bytes:
         raise InputError(
-            f"the task '{contract['task']}' has no server client yet; 'image-classification' was "
-            "expected; use the tensors of TritonEngine.run, or load the bundle in-process"
+            "this model takes token ids, and its tokenizer is in its bundle; give bundle=..., or "
+            "use the model of the same name with '_text' behind it, which takes strings"
         )
-    return ImageTask(
-        preprocessing=ImagePreprocessing.from_json(contract["preprocessing"]),
-        labels=ClassLabels(names=tuple(str(label) for label in contract["labels"])),
+
+    return open_task(
+        str(contract["task"]),
+        contract["preprocessing"],
+        labels_of(contract),
+        tokenizer=tokenizer or missing,
     )

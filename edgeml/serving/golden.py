@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeml.core.bundle import Bundle, Check
+from edgeml.core.bundle import Bundle, Check, Golden
+from edgeml.core.signature import Tensors
 from edgeml.serving.client import TritonEngine
+from edgeml.serving.contract import labels_of
+from edgeml.serving.text_task import ServedTextTask
 
 
 def check_golden(engine: TritonEngine, bundle: Bundle) -> Check:
-    """Send a bundle's golden tensors to a server and compare the answers with the bundle's.
+    """Send golden tensors, or texts, to a server and compare the answers with the bundle's.
 
     This is the check of a server's health: readiness only says that a model was loaded.
 
@@ -33,7 +36,7 @@ def check_golden(engine: TritonEngine, bundle: Bundle) -> Check:
     golden = bundle.golden()
     if variant not in golden.outputs:
         return Check(name=name, ok=False, detail=f"the bundle has no golden values of '{variant}'")
-    answers = engine.run(golden.tensors)
+    answers = engine.run(_feed_of(engine, bundle, golden))
     worst = 0.0
     for output, expected in golden.outputs[variant].items():
         if output not in answers or answers[output].shape != expected.shape:
@@ -44,3 +47,10 @@ def check_golden(engine: TritonEngine, bundle: Bundle) -> Check:
     tolerance = golden.tolerance[variant]
     detail = f"largest difference {worst:.3g}, {tolerance:.3g} allowed"
     return Check(name=name, ok=worst <= tolerance, detail=detail)
+
+
+def _feed_of(engine: TritonEngine, bundle: Bundle, golden: Golden) -> Tensors:
+    if not engine.takes_text:
+        return golden.tensors
+    task = ServedTextTask(labels_of(engine.contract))
+    return task.collate([task.decode_golden(bundle.open_file(path)) for path in golden.inputs])

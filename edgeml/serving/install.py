@@ -25,10 +25,12 @@ from edgeml.serving.installation import (
     BACKEND,
     PYTHON_MINORS,
     STAMP,
+    STUB_MODULE,
     Installation,
     assembled,
     environment_path,
     home,
+    outdated,
     own_installation,
     requirements_digest,
 )
@@ -69,6 +71,8 @@ def install(prefix: str | Path | None = None, *, report: Report | None = None) -
     with _locked(root / ".lock"):
         found = own_installation(root)
         if found is None:
+            for old in outdated(root):
+                say(f"{old} is of another edgeml; remove it when no server uses it")
             found = _install_environment(root, say)
         assert found.python is not None
         _write_backend(found, environment_path(root, found.python) / "site")
@@ -139,7 +143,7 @@ def _pip_install(site: Path, minor: int) -> None:
         reason = lines[-1].removeprefix("ERROR: ") if lines else done.stderr.strip()[-300:]
         raise HostError(
             what=f"pip could not install Triton ({reason})",
-            needed="the wheels of nvidia-pytriton, numpy and onnxruntime are needed: see pip",
+            needed=f"the wheels of {BACKEND / 'requirements.txt'} are needed: see pip",
         )
 
 
@@ -166,15 +170,18 @@ def _check_libraries(found: Installation, minor: int) -> None:
 
 def _write_backend(found: Installation, site: Path) -> None:
     """Bring our backend's files up to date; each is replaced whole."""
-    folder = found.backends / "onnxruntime"
-    folder.mkdir(exist_ok=True)
-    settings = json.dumps({"site": str(site)}, indent=2) + "\n"
-    model = (BACKEND / "onnxruntime" / "model.py").read_text(encoding="utf-8")
-    for name, text in (("edgeml.json", settings), ("model.py", model)):
-        path = folder / name
+    own = found.backends / "onnxruntime"
+    own.mkdir(exist_ok=True)
+    texts = {
+        # Beside Triton's own module, where every Python model of ours looks for it.
+        found.backends / "python" / "edgeml.json": json.dumps({"site": str(site)}, indent=2) + "\n",
+        own / STUB_MODULE.name: STUB_MODULE.read_text(encoding="utf-8"),
+        own / "model.py": (BACKEND / "onnxruntime" / "model.py").read_text(encoding="utf-8"),
+    }
+    for path, text in texts.items():
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
-        pending = folder / f".{name}.{os.getpid()}"
+        pending = path.with_name(f".{path.name}.{os.getpid()}")
         pending.write_text(text, encoding="utf-8")
         pending.replace(path)
 

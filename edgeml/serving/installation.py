@@ -14,6 +14,8 @@ from edgeml.errors import HostError
 from edgeml.serving.plain import check_plain
 
 BACKEND = Path(__file__).parent / "backend"
+STUB_MODULE = BACKEND / "shared" / "edgeml_stub.py"
+"""The module that lies beside every Python model of ours."""
 STAMP = "complete.json"
 PYTHON_MINORS = (11, 12)
 """Minor versions of Python 3 for which a stub, numpy 1.26 and ONNX Runtime 1.32 all exist."""
@@ -83,6 +85,13 @@ def own_installation(root: Path) -> Installation | None:
     return None
 
 
+def outdated(root: Path) -> list[Path]:
+    """Return finished environments that were built from other requirements than today's."""
+    digest = requirements_digest()
+    stamps = sorted(root.glob(f"py3*/{STAMP}"))
+    return [stamp.parent for stamp in stamps if not stamp.parent.name.endswith(f"-{digest}")]
+
+
 def assembled(root: Path, minor: int) -> Installation:
     """Return the description of our own installation, whether or not it is there yet."""
     server = environment_path(root, minor) / "site" / "pytriton" / "tritonserver"
@@ -118,8 +127,11 @@ def find_installation(prefix: str | Path | None = None) -> Installation:
     if found is not None:
         return found
     if program is None:
+        what = "no Triton server was found"
+        for old in outdated(home(prefix)):
+            what = f"the Triton server in '{old}' was installed by another edgeml, for other needs"
         raise HostError(
-            what="no Triton server was found",
+            what=what,
             needed="one of our own or 'tritonserver' on PATH is needed; run: edgeml triton install",
         )
     server = Path(program).resolve()

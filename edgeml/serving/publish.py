@@ -21,17 +21,9 @@ from pathlib import Path
 from edgeml.core.bundle import Bundle
 from edgeml.core.files import sha256_of, staged_folder, write_json
 from edgeml.errors import HostError, InputError, IntegrityError
-from edgeml.serving.config import (
-    CPU_CONFIG,
-    DEFAULT_CONFIG,
-    LABELS,
-    Policy,
-    build_configs,
-    describe,
-    parse_config,
-    read_config,
-)
-from edgeml.serving.contract import Contract, contract_of
+from edgeml.serving.config import CPU_CONFIG, DEFAULT_CONFIG, LABELS, Policy, read_config
+from edgeml.serving.contract import Contract, decode_contract, part_of
+from edgeml.serving.plans import ModelPlan, plan_models
 
 CONTRACT = "contract.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -45,11 +37,14 @@ class Published:
         model: The model's name.
         version: The version that the configuration now names.
         path: The model's folder.
+        parts: Further models of the same version: what a text model has around it, the one that
+            takes strings last.
     """
 
     model: str
     version: int
     path: Path
+    parts: tuple[str, ...] = ()
 
 
 def publish_bundle(
@@ -62,6 +57,9 @@ def publish_bundle(
     num_threads: int = 1,
 ) -> Published:
     """Publish a bundle as the next version of a model.
+
+    A text bundle also becomes the string-in model ``NAME_text`` and its parts, under the same
+    version number; ``serving/text_config.py`` has them.
 
     Args:
         bundle: What to serve.
@@ -77,40 +75,38 @@ def publish_bundle(
         What was published.
 
     Raises:
-        InputError: The name, the policy or the number of threads is unusable, a variant is missing,
-            or the configurations alone would break a version that is served.
+        InputError: A name, the policy or the number of threads is unusable, a variant is missing, a
+            name is another model's, or the configurations alone would break a version that is
+            served.
         IntegrityError: A file of the bundle is not what its manifest says.
         HostError: The repository cannot be written.
     """
+    # Whatever is wrong with the request is said before anything is written.
     model = _checked_name(bundle.manifest.name if name is None else name)
-    contract = contract_of(bundle)
-    folder = Path(repository).absolute() / model
-
-    def configs_for(version: int) -> dict[str, str]:
-        return build_configs(
-            contract, name=model, policy=policy, version=version, num_threads=num_threads
-        )
-
-    configs_for(1)  # whatever is wrong with the request is said before anything is written
+    plans = plan_models(bundle, name=model, policy=policy, num_threads=num_threads)
+    root, folder = Path(repository).absolute(), Path(repository).absolute() / model
+    for plan in plans:
+        _check_free(root / _checked_name(plan.name), plan.contract)
     try:
         with _locked(folder):
             kept = _served_version(folder) if config_only else None
-            version = kept or _next_version(folder)
-            configs = configs_for(version)
+            version = kept or max(_next_version(root / plan.name) for plan in plans)
             if kept:
-                _check_artefacts(contract, configs, folder / str(version))
-                text = json.dumps(contract, indent=2, ensure_ascii=False, allow_nan=False)
-                _replace(folder / str(version) / CONTRACT, text + "\n")
+                _keep_versions(plans, root, version)
             elif not config_only:
-                _place_version(bundle, contract, configs, folder / str(version))
-            _place_configs(contract, configs, folder)
+                for plan in plans:
+                    _place_version(bundle, plan, root / plan.name / str(version))
+            # The bundle's model first and the ensemble last: it names the others by their version.
+            for plan in plans:
+                _place_configs(plan, version, root / plan.name)
     except OSError as exc:
         if isinstance(exc, HostError):
             raise
         raise HostError(
             what=f"'{folder}' cannot be written ({exc})", needed="free the place or choose another"
         ) from exc
-    return Published(model=model, version=version, path=folder)
+    parts = [plan.name for plan in plans[1:]]
+    return Published(model=model, version=version, path=folder, parts=tuple(parts))
 
 
 def _checked_name(name: str) -> str:
@@ -122,7 +118,27 @@ def _checked_name(name: str) -> str:
     return name
 
 
+def _check_free(folder: Path, contract: Contract) -> None:
+    """Refuse to write a model over one that has another role: a part over a model, or so."""
+    if not (folder / DEFAULT_CONFIG).is_file():
+        return
+    try:
+        text = read_config(folder / DEFAULT_CONFIG).contract_text
+        found = part_of(decode_contract(text)) if text else None
+    except InputError:  # nothing that is served, nor that another edgeml wrote
+        return
+    wanted = part_of(contract)
+    if found != wanted:
+        whose = f"as the {found[0]} of '{found[1]}'" if found else "as a model of its own"
+        raise InputError(
+            f"the repository has '{folder.name}' {whose}; a name that is free was expected; choose "
+            "another --name"
+        )
+
+
 def _next_version(folder: Path) -> int:
+    if not folder.is_dir():
+        return 1
     versions = (int(path.name) for path in folder.iterdir() if path.name.isdecimal())
     return max(versions, default=0) + 1
 
@@ -137,50 +153,53 @@ def _served_version(folder: Path) -> int | None:
     return max(named or present, default=None)
 
 
-def _check_artefacts(contract: Contract, configs: dict[str, str], place: Path) -> None:
+def _keep_versions(plans: list[ModelPlan], root: Path, version: int) -> None:
+    """Take the contract of versions that stay along, after checking that they may stay."""
+    for plan in plans:
+        _check_artefacts(plan, root / plan.name / str(version))
+    for plan in plans:
+        text = json.dumps(plan.contract, indent=2, ensure_ascii=False, allow_nan=False)
+        _replace(root / plan.name / str(version) / CONTRACT, text + "\n")
+
+
+def _check_artefacts(plan: ModelPlan, place: Path) -> None:
     """Refuse configurations under which the version that is there would no longer be served."""
-    hashes = {row["file"]: row["sha256"] for row in contract["variants"].values()}
-    for file in _named_files(configs):
+    for file in (CONTRACT, *plan.files):
         path = place / file
-        if not path.is_file() or sha256_of(path) != hashes[file]:
-            raise InputError(
-                f"version {place.name} of '{place.parent.name}' is served and its '{file}' is not "
-                "this bundle's; configurations alone would break it; publish without "
-                "--config-only, or into another repository for review"
-            )
+        if path.is_file() and (file == CONTRACT or sha256_of(path) == plan.sha256_of(file)):
+            continue
+        raise InputError(
+            f"version {place.name} of '{plan.name}' is served and its '{file}' is not "
+            "this bundle's; configurations alone would break it; publish without "
+            "--config-only, or into another repository for review"
+        )
 
 
-def _named_files(configs: dict[str, str]) -> dict[str, None]:
-    """Return every file that a configuration names, each once."""
-    return dict.fromkeys(
-        file for text in configs.values() for file in describe(parse_config(text)).files
-    )
-
-
-def _place_version(
-    bundle: Bundle, contract: Contract, configs: dict[str, str], place: Path
-) -> None:
-    """Copy every artefact that a configuration names, checking the bundle's copy and our own."""
-    by_file = {row["file"]: variant for variant, row in contract["variants"].items()}
+def _place_version(bundle: Bundle, plan: ModelPlan, place: Path) -> None:
+    """Write every file of a version, checking the bundle's copy and our own."""
     # The contract stays with its version too, so that an older one can be served again by name.
     # Triton ignores folders whose names are not numbers, and edgeml's start with a dot besides.
     with staged_folder(place) as staged:
-        write_json(staged / CONTRACT, contract)
-        for file in _named_files(configs):
-            variant = bundle.variant(by_file[file])
-            shutil.copyfile(bundle.checked_path(variant.file), staged / file)
-            if sha256_of(staged / file) != variant.sha256:
+        write_json(staged / CONTRACT, plan.contract)
+        for file, source in plan.files.items():
+            target = staged / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(source, bytes):
+                target.write_bytes(source)
+            else:
+                shutil.copyfile(bundle.checked_path(source.file), target)
+            if sha256_of(target) != plan.sha256_of(file):
                 raise IntegrityError(
-                    path=str(staged / file),
-                    reason=f"the copy of '{variant.file}' differs from the bundle; the disk or "
-                    "memory is unreliable: publish again",
+                    path=str(target),
+                    reason="the copy differs from the bundle; the disk or memory is unreliable: "
+                    "publish again",
                 )
 
 
-def _place_configs(contract: Contract, configs: dict[str, str], folder: Path) -> None:
-    labels = "".join(f"{label}\n" for label in contract["labels"])
-    if labels:
-        _replace(folder / LABELS, labels)
+def _place_configs(plan: ModelPlan, version: int, folder: Path) -> None:
+    configs = plan.build(version)
+    if plan.contract["labels"] and part_of(plan.contract) is None:
+        _replace(folder / LABELS, "".join(f"{label}\n" for label in plan.contract["labels"]))
     # The CPU's file first: a server with a GPU reads the other, and each is whole in itself.
     for relative in (CPU_CONFIG, DEFAULT_CONFIG):
         if relative in configs:
@@ -193,7 +212,7 @@ def _place_configs(contract: Contract, configs: dict[str, str], folder: Path) ->
 
 def _replace(path: Path, text: str) -> None:
     """Write a file beside its place, put it on disk, and put it in place in one step."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     pending = path.parent / f".{path.name}.partial"
     with pending.open("w", encoding="utf-8") as file:
         file.write(text)

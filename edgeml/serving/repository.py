@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ def select_models(
     Args:
         root: The repository.
         use_cpu_config: Whether ``configs/cpu.pbtxt`` is read where a model has one.
-        wanted: Names to load; otherwise all.
+        wanted: Names to load, besides the models that an ensemble among them runs; otherwise all.
 
     Returns:
         Names to load, and the others with reasons, both sorted.
@@ -42,12 +43,13 @@ def select_models(
             "this is not a folder; a model repository was expected; publish a bundle into it first",
             item=str(root),
         )
-    built, skipped = [], []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if folder.name.startswith("."):
-            continue
+    built: list[str] = []
+    skipped: list[SkippedModel] = []
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    needed = None if wanted is None else {*wanted, *_steps_of(root, wanted)}
+    for folder in (root / name for name in names if not name.startswith(".")):
         reason = why_not(folder, use_cpu_config=use_cpu_config)
-        if wanted is not None and folder.name not in wanted:
+        if needed is not None and folder.name not in needed:
             reason = reason or "it was not asked for"
             skipped.append(SkippedModel(name=folder.name, reason=reason))
         elif reason:
@@ -70,11 +72,23 @@ def why_not(folder: Path, *, use_cpu_config: bool) -> str:
         folder: The model's folder.
         use_cpu_config: Whether ``configs/cpu.pbtxt`` is read where there is one.
     """
+    reason = _own_reason(folder, use_cpu_config=use_cpu_config)
+    if reason:
+        return reason
+    model = read_config(_config_of(folder, use_cpu_config=use_cpu_config))
+    return _what_a_step_lacks(folder, model, use_cpu_config=use_cpu_config)
+
+
+def _config_of(folder: Path, *, use_cpu_config: bool) -> Path:
+    path = folder / CPU_CONFIG
+    return path if use_cpu_config and path.is_file() else folder / DEFAULT_CONFIG
+
+
+def _own_reason(folder: Path, *, use_cpu_config: bool) -> str:
+    """Return why a model cannot be loaded, whatever the models are that it runs."""
     if not is_plain(folder.name):
         return "its name has spaces or characters of the shell; rename the folder"
-    path = folder / CPU_CONFIG
-    if not (use_cpu_config and path.is_file()):
-        path = folder / DEFAULT_CONFIG
+    path = _config_of(folder, use_cpu_config=use_cpu_config)
     if not path.is_file():
         return f"it has no {DEFAULT_CONFIG}; publish a bundle"
     try:
@@ -111,3 +125,29 @@ def _what_is_missing(folder: Path, model: ServedModel) -> str:
         if missing:
             return f"version {version} lacks {', '.join(missing)}; publish the bundle again"
     return ""
+
+
+def _what_a_step_lacks(folder: Path, model: ServedModel, *, use_cpu_config: bool) -> str:
+    """Return why an ensemble cannot run one of its models, or an empty text."""
+    for name, version in model.steps:
+        step = folder.parent / name
+        if not step.is_dir():
+            return f"it runs the model '{name}', which is not here; publish the bundle again"
+        if reason := _own_reason(step, use_cpu_config=use_cpu_config):
+            return f"it runs the model '{name}', which cannot be loaded: {reason}"
+        served = read_config(_config_of(step, use_cpu_config=use_cpu_config)).versions
+        if served and version not in (-1, *served):
+            return (
+                f"it runs version {version} of '{name}', which serves "
+                f"{', '.join(map(str, served))}; publish the bundle again"
+            )
+    return ""
+
+
+def _steps_of(root: Path, names: Sequence[str]) -> set[str]:
+    """Return the models that ensembles among these run."""
+    steps: set[str] = set()
+    for name in names:
+        with contextlib.suppress(InputError):  # what is wrong with it is said where it is loaded
+            steps.update(step for step, _ in read_config(root / name / DEFAULT_CONFIG).steps)
+    return steps

@@ -3,49 +3,102 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from edgeml.core.signature import ModelSignature, TensorSpec
 from edgeml.errors import InputError
-from edgeml.serving.config import ServedModel, describe, json_of
-from edgeml.serving.contract import Contract, decode_contract, signature_of, variant_of
+from edgeml.serving.config import ServedModel
+from edgeml.serving.contract import (
+    TEXT_PART,
+    Contract,
+    decode_contract,
+    differences,
+    part_of,
+    signature_of,
+    variant_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What a server serves under one version of a model."""
+    """What a server serves under one version of a model.
+
+    Attributes:
+        version: The version that answers.
+        model: Its configuration.
+        contract: Its contract.
+        signature: Inputs and outputs of the ONNX model; of a string-in model, those of the one that
+            it runs.
+        served_by: Who answers.
+        variant: The variant that answers.
+        takes_text: Whether it takes strings.
+    """
 
     version: str
     model: ServedModel
     contract: Contract
     signature: ModelSignature
     served_by: str
+    variant: str
+    takes_text: bool = False
 
 
-def served_from(config: Any, *, version: str) -> Served:
-    """Return what a server's ``ModelConfig`` says of a model.
+def step_behind(model: ServedModel) -> tuple[str, int] | None:
+    """Return the model that a string-in one runs, with its version; None for any other.
 
     Args:
-        config: The message that it sent.
-        version: The version that answers.
+        model: The configuration that a server sent.
 
     Raises:
-        InputError: There is no contract in it, or it contradicts the declared tensors.
+        InputError: There is no contract in it, or it is a mere part of a string-in model.
     """
-    model = describe(json_of(config))
-    if model.contract_text is None:
-        raise InputError("it carries no edgeml contract")
-    contract = decode_contract(model.contract_text)
+    part = part_of(_contract_of(model))
+    if part is None:
+        return None
+    name, of = part
+    if name != TEXT_PART:
+        raise InputError(f"it is the {name} of '{of}'; '{of}' or '{of}_{TEXT_PART}' was expected")
+    return next((step for step in model.steps if step[0] == of), (of, -1))
+
+
+def served_from(model: ServedModel, *, version: str, behind: ServedModel | None = None) -> Served:
+    """Return what a server's configuration says of a model.
+
+    Args:
+        model: The configuration that it sent.
+        version: The version that answers.
+        behind: Configuration of the model that a string-in one runs; None for any other.
+
+    Raises:
+        InputError: There is no contract in it, or it contradicts the declared tensors or the model
+            behind it.
+    """
+    contract = _contract_of(model)
     signature = signature_of(contract)
-    _check_declared(model, signature)
-    variant = variant_of(contract, model.artefact)
+    onnx_model = behind or model
+    _check_declared(onnx_model, signature)
+    if behind is not None:
+        changed = differences(contract, _contract_of(behind))
+        if changed:
+            raise InputError(
+                f"it was published for another '{behind.name}' than is served "
+                f"({', '.join(changed)})"
+            )
+    variant = variant_of(contract, onnx_model.artefact)
     return Served(
         version=version,
         model=model,
         contract=contract,
         signature=signature,
-        served_by=f"triton/{model.device}/{variant}/{version}",
+        served_by=f"triton/{onnx_model.device}/{variant}/{version}",
+        variant=variant,
+        takes_text=behind is not None,
     )
+
+
+def _contract_of(model: ServedModel) -> Contract:
+    if model.contract_text is None:
+        raise InputError("it carries no edgeml contract")
+    return decode_contract(model.contract_text)
 
 
 def address_of(url: str) -> str:
@@ -70,6 +123,8 @@ def _check_declared(model: ServedModel, signature: ModelSignature) -> None:
     """Refuse a server whose declared tensors are not those of its contract."""
     if model.max_batch_size < 1:
         raise InputError("its max_batch_size is 0; at least 1 was expected")
+    if model.signature is None:
+        raise InputError(f"it runs on the backend '{model.backend}'; an ONNX model was expected")
     pairs = (
         *zip(model.signature.inputs, signature.inputs, strict=False),
         *zip(model.signature.outputs, signature.outputs, strict=False),

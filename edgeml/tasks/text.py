@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from edgeml.errors import InputError
 from edgeml.tasks.classification import ClassLabels
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 TOKENIZER = "tokenizer.json"
 INPUT_IDS = "input_ids"
@@ -37,8 +38,8 @@ MAX_CHARACTERS_PER_TOKEN = 1000
 _KNOWN_INPUTS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 # A text longer than this many characters a token is read piece by piece: see `_encode`.
 _CHARACTERS_PER_TOKEN = 40
-# Tokens beyond the cut that make sure that the cut of a piece did not change what is kept.
-_MARGIN_TOKENS = 8
+# Characters at a piece's end that may belong to a torn word: what is kept must end before them.
+_TORN_CHARACTERS = 1000
 # Padded tokens of one batch: more gains nothing once a core's cache is full.
 _BATCH_TOKENS = 512
 
@@ -232,18 +233,16 @@ class TextTask:
         """Tokenize as much of a text as fills the model.
 
         A tokenizer reads all of a text before it cuts: seconds and gigabytes for ten megabytes. So
-        a long one is read in a growing prefix, until its tokens go far enough beyond the cut, or
-        the prefix has a thousand characters a token.
+        a long one is read in a growing prefix, until what is kept ends well before the prefix does,
+        or the prefix has a thousand characters a token.
         """
         size = _CHARACTERS_PER_TOKEN * self.preprocessing.max_length
         most = MAX_CHARACTERS_PER_TOKEN * self.preprocessing.max_length
         if size < len(text):
             text.encode()  # what is not read must be valid, too
         while size < len(text):
-            piece = text[:size]
-            encoding = self._tokenizer.encode(piece[: _last_space(piece)])
-            beyond = sum(len(part.ids) for part in encoding.overflowing)
-            if beyond > _MARGIN_TOKENS or size >= most:
+            encoding = self._tokenizer.encode(text[:size])
+            if size >= most or _lost_from(encoding) <= size - _TORN_CHARACTERS:
                 return EncodedText(np.array(encoding.ids, dtype=np.int64), truncated=True)
             size = min(2 * size, most)
         encoding = self._tokenizer.encode(text)
@@ -349,12 +348,14 @@ def fix_tokenizer(contents: bytes, *, max_length: int, pad_id: int) -> bytes:
     return str(tokenizer.to_str(pretty=False)).encode()
 
 
-def _last_space(text: str) -> int:
-    """Return where to cut a piece so that no word is torn, where its end has such a place."""
-    for position in range(len(text) - 1, max(len(text) - 1000, 0), -1):
-        if text[position].isspace():
-            return position
-    return len(text)
+def _lost_from(encoding: Encoding) -> float:
+    """Return the character at which the first token that was cut off begins; infinity if none."""
+    for part in encoding.overflowing:
+        rows = zip(part.offsets, part.special_tokens_mask, strict=True)
+        start = next((offsets[0] for offsets, special in rows if not special), None)
+        if start is not None:
+            return float(start)
+    return math.inf
 
 
 def _surrogate(text: str) -> int:

@@ -36,6 +36,7 @@ class Packing:
         candidates: The measured variants, fp32 first.
         broken: Name to reason of candidates that cannot be used and are not in the bundle.
         verdicts: Variant name to verdict and reason; one is ``chosen``.
+        for_batches: Name of the variant that answers batches.
         selection: What the variants were compared on.
         seed: Seed of the export.
     """
@@ -47,6 +48,7 @@ class Packing:
     candidates: tuple[Candidate, ...]
     verdicts: Mapping[str, tuple[str, str]]
     broken: Mapping[str, str]
+    for_batches: str
     selection: LabelledSamples
     seed: int
 
@@ -61,7 +63,6 @@ def pack(place: Path, packing: Packing) -> None:
         _write_golden(folder, packing)
         write_json(folder / REFERENCE, _reference(packing))
         chosen = next(row for row in variants if row.verdict == "chosen")
-        together = _for_batches(variants, chosen)
         half = next((row for row in packing.candidates if row.precision == "fp16"), None)
         manifest = Manifest(
             name=packing.name,
@@ -73,7 +74,7 @@ def pack(place: Path, packing: Packing) -> None:
             multi_label=source.multi_label,
             variants=variants,
             chosen=chosen.name,
-            chosen_for_batches=together.name,
+            chosen_for_batches=packing.for_batches,
             chosen_by_device={
                 "cpu": chosen.name,
                 # Not faster on this CPU is no reason against it; being wrong is.
@@ -84,15 +85,6 @@ def pack(place: Path, packing: Packing) -> None:
             proven=bool(chosen.evidence.get("accuracy", {}).get("proven", True)),
         )
         write_bundle(folder, manifest, place=place)
-
-
-def _for_batches(variants: tuple[Variant, ...], chosen: Variant) -> Variant:
-    """Return what answers batches: the chosen one, or the fastest that may."""
-    if chosen.batch_safe:
-        return chosen
-    may = [row for row in variants if row.verdict == "passed" and row.batch_safe]
-    reference = next(row for row in variants if row.name == "fp32")
-    return max(may, key=lambda row: row.speedup or 0.0, default=reference)
 
 
 def _write_variant(folder: Path, candidate: Candidate, packing: Packing) -> Variant:

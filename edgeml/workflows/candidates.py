@@ -36,7 +36,7 @@ class LabelledSamples:
         return np.asarray(probabilities.argmax(axis=1) == self.targets)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Candidate:
     """One variant on its way to a verdict; fields fill up as it is measured.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgeml.workflows.candidates import Candidate, LabelledSamples
+    from edgeml.workflows.judging import Settled
     from edgeml.workflows.sources import Source
 
 _CALIBRATION_SAMPLES = 300
@@ -88,7 +90,8 @@ def export(
     by the gate and proven faster on this machine; otherwise fp32 is, and the manifest says why.
 
     Args:
-        source: A checkpoint folder of :func:`finetune`.
+        source: A checkpoint folder of :func:`finetune`; or a text classifier that somebody else
+            fine-tuned, as a folder in the hub's layout or a hub id, which needs ``data``.
         out: The bundle's folder; a bundle that stands there is replaced when the new one is whole.
         data: Data to prove on; None takes what the checkpoint was trained on. Samples that the
             training has seen are refused.
@@ -110,12 +113,12 @@ def export(
     settings = settings or ExportSettings()
     threads = check_threads(settings.num_threads)
     settings = replace(settings, num_threads=threads)
-    opened = _open(Path(source), data, settings, progress)
+    opened = _open(source, data, settings, progress)
     parts = _prepare(opened, settings)
     made = opened.make_candidates(parts.calibration, detect_host().instruction_set)
     _measure(made, opened, parts.selection, settings, progress)
-    kept, verdicts, dropped = _decide(made, parts.selection, gate or Gate())
-    _report_once(kept, opened, parts.reporting, num_threads=threads)
+    settled = _decide(made, parts.selection, gate or Gate())
+    _report_once(settled.kept, opened, parts.reporting, num_threads=threads)
 
     from edgeml.workflows.bundling import Packing, pack
 
@@ -124,8 +127,9 @@ def export(
         version=version,
         source=opened,
         golden=_golden_indices(opened),
-        candidates=tuple(kept),
-        verdicts=verdicts,
+        candidates=tuple(settled.kept),
+        verdicts=settled.verdicts,
+        for_batches=settled.for_batches,
         broken={row.name: row.broken for row in made if row.broken},
         selection=parts.selection,
         seed=settings.seed,
@@ -133,7 +137,7 @@ def export(
     pack(place, packing)
     bundle = Bundle.read(place)
     rows = [_row(variant) for variant in bundle.manifest.variants]
-    rows += [_dropped_row(row, verdicts[row.name]) for row in dropped]
+    rows += [_dropped_row(row, settled.verdicts[row.name]) for row in settled.dropped]
     rows += [_broken_row(row) for row in made if row.broken]
     return Exported(bundle=bundle, rows=tuple(rows))
 
@@ -148,10 +152,15 @@ class _Parts:
 
 
 def _open(
-    path: Path, data: str | Path | None, settings: ExportSettings, progress: Progress
+    source: str | Path, data: str | Path | None, settings: ExportSettings, progress: Progress
 ) -> Source:
-    from edgeml.training.checkpoint import read_checkpoint
+    from edgeml.training.checkpoint import FILE, read_checkpoint
 
+    path = Path(source)
+    if not (path / FILE).is_file() and looks_like_hub(source):
+        from edgeml.workflows.hugging_face_source import open_hugging_face_source
+
+        return open_hugging_face_source(str(source), data, seed=settings.seed, progress=progress)
     checkpoint, network = read_checkpoint(path)
     if checkpoint.task == "text-classification":
         from edgeml.workflows.text_source import open_text_source
@@ -162,6 +171,17 @@ def _open(
     from edgeml.workflows.image_source import open_image_source
 
     return open_image_source(checkpoint, network, data, seed=settings.seed, progress=progress)
+
+
+def looks_like_hub(source: str | Path) -> bool:
+    """Return whether a source is a folder in the hub's layout, or is no path and may be a hub id.
+
+    ``name`` alone could be a mistyped folder as well: a hub id has an owner here.
+    """
+    path = Path(source)
+    if path.exists():
+        return (path / "config.json").is_file()
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
 
 
 def _prepare(source: Source, settings: ExportSettings) -> _Parts:
@@ -223,9 +243,7 @@ def _require_sound(fp32: Candidate) -> None:
         )
 
 
-def _decide(
-    made: list[Candidate], selection: LabelledSamples, gate: Gate
-) -> tuple[list[Candidate], dict[str, tuple[str, str]], list[Candidate]]:
+def _decide(made: list[Candidate], selection: LabelledSamples, gate: Gate) -> Settled:
     """Judge each usable candidate, choose, and keep what the bundle holds."""
     from edgeml.workflows.judging import judge, settle
 

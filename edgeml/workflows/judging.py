@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,6 @@ from edgeml.workflows.candidates import Candidate, LabelledSamples
 from edgeml.workflows.sources import Source
 
 _PARITY_SAMPLES = 64
-_INVARIANCE_SAMPLES = 24
 _TIMING_ATTEMPTS = 3
 
 
@@ -254,9 +254,23 @@ def _unsure(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     return np.asarray(best[:, 1] - best[:, 0] < UNSURE_MARGIN)
 
 
-def settle(
-    candidates: list[Candidate], verdicts: Mapping[str, tuple[str, str]]
-) -> tuple[list[Candidate], dict[str, tuple[str, str]], list[Candidate]]:
+class Settled(NamedTuple):
+    """What an export comes to.
+
+    Attributes:
+        kept: What the bundle holds, fp32 first.
+        verdicts: Name to verdict and reason, of all, under their final names.
+        dropped: What was measured and is not kept.
+        for_batches: Name of what answers batches.
+    """
+
+    kept: list[Candidate]
+    verdicts: dict[str, tuple[str, str]]
+    dropped: list[Candidate]
+    for_batches: str
+
+
+def settle(candidates: list[Candidate], verdicts: Mapping[str, tuple[str, str]]) -> Settled:
     """Choose, keep what a bundle holds, and name the best INT8 candidate ``int8``.
 
     A bundle holds fp32, fp16, what was chosen for single items and for batches, and the best INT8
@@ -266,17 +280,14 @@ def settle(
     Args:
         candidates: All that were measured and judged, fp32 first.
         verdicts: Name to verdict and reason, as :func:`judge` gave them.
-
-    Returns:
-        What is kept, the verdicts of all under their final names, and what is not kept.
     """
     single, together = choose(candidates, verdicts)
     settled = dict(verdicts)
     quantized = [row for row in candidates if row.precision == "int8"]
     best = _best_int8(quantized, verdicts, single)
-    chosen = [row for row in candidates if row is single or row is together]
-    kept = [row for row in candidates if row.name in ("fp32", "fp16") or row in (best, *chosen)]
-    dropped = [row for row in candidates if row not in kept]
+    wanted = {"fp32", "fp16", single.name, together.name} | ({best.name} if best else set())
+    kept = [row for row in candidates if row.name in wanted]
+    dropped = [row for row in candidates if row.name not in wanted]
     if single is candidates[0]:
         others = ", ".join(row.name for row in candidates[1:]) or "the others"
         enough = "faster by a twentieth" if _passed(verdicts) else "proven faster"
@@ -288,6 +299,7 @@ def settle(
         why = f"answers batches: {verdicts[together.name][1]}"
         settled[together.name] = ("passed", why)
     if best is not None:
+        _rename(best, candidates, settled)
         best.evidence["other_candidates"] = [
             {
                 "name": row.name,
@@ -298,8 +310,7 @@ def settle(
             for row in quantized
             if row is not best
         ]
-        _rename(best, candidates, settled)
-    return kept, settled, dropped
+    return Settled(kept, settled, dropped, together.name)
 
 
 def _passed(verdicts: Mapping[str, tuple[str, str]]) -> bool:

@@ -160,8 +160,7 @@ def predict_table(
     wanted |= {"labels": str} if multi_label else {}
     added = added_columns(table, wanted | {"truncated": bool, "error": str})
     start = time.perf_counter()
-    refusals = Refusals()
-    done = 0
+    refusals, done = Refusals(), 0
     with open_sink(out, table, added) as sink:
         for chunk, answers in _answer_chunks(predictor, table.chunks()):
             for answer in answers:

@@ -42,7 +42,7 @@ _PERCENTS: Mapping[str, float] = {"int8": 99.99, "int8-minmax": 100.0}
 # rewritten mask adds -10,000 instead of the exporter's -3.4e38, so that its range survives.
 _OPERATORS: Mapping[str, tuple[str, ...]] = {
     "int8-qdq": ("MatMul", "Gemm"),
-    "int8-qdq-wide": ("MatMul", "Gemm", "Add", "Mul", "Gather", "Softmax"),
+    "int8-qdq-wide": ("MatMul", "Gemm", "Add", "Mul", "Gather"),
 }
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml.core.progress import Progress, ProgressEvent
-from edgeml.data.dataset import TextDataset, make_text_split, text_hashes
+from edgeml.data.dataset import Split, TextDataset, make_text_split, refuse_overlap
 from edgeml.data.opening import open_text_data, reopen_text
-from edgeml.errors import DataError
 from edgeml.exporting.calibration_lint import lint_sample, refuse_random_ids
 from edgeml.exporting.checks import INVARIANCE_TOLERANCE, INVARIANCE_TOLERANCE_MIXED
 from edgeml.exporting.from_transformers import trace_text_model
@@ -56,16 +55,52 @@ def open_text_source(
         DataError: The data is missing, has changed, or has other classes.
     """
     dataset = open_text_data(data) if data is not None else reopen_text(checkpoint.data)
+    return text_source_of(
+        checkpoint,
+        network,
+        dataset,
+        tokenizer=read_tokenizer(folder),
+        given=data is not None,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def text_source_of(
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    dataset: TextDataset,
+    *,
+    tokenizer: bytes,
+    given: bool,
+    seed: int,
+    progress: Progress,
+) -> Source:
+    """Put a text classifier and opened data together.
+
+    Args:
+        checkpoint: What was trained, or a description of what somebody else trained.
+        network: Its module.
+        dataset: Data to prove on.
+        tokenizer: Contents of ``tokenizer.json``, truncation and padding fixed.
+        given: Whether the caller named the data, rather than the checkpoint.
+        seed: Seed of the split of foreign data.
+        progress: Told of each step.
+
+    Raises:
+        DataError: The data has changed, or has other classes.
+    """
     check_classes(checkpoint, dataset.labels, name=dataset.name)
-    split = kept_split(checkpoint, dataset.fingerprint, name=dataset.name, given=data is not None)
+    split = kept_split(checkpoint, dataset.fingerprint, name=dataset.name, given=given)
+    foreign = split is None
     multi_label = bool(checkpoint.training["multi_label"])
-    tokenizer = read_tokenizer(folder)
     task = TextTask(
         TextPreprocessing.from_json(checkpoint.preprocessing),
         ClassLabels(names=checkpoint.labels, multi_label=multi_label),
         tokenizer,
     )
-    job = _TextJob(checkpoint, network, task, dataset, progress)
+    split = split or make_text_split(dataset, seed=seed)
+    job = _TextJob(checkpoint, network, task, dataset, split, progress)
     return Source(
         task_name=checkpoint.task,
         task=task,
@@ -74,10 +109,10 @@ def open_text_source(
         labels=checkpoint.labels,
         items=dataset.items,
         targets=dataset.targets,
-        split=split or make_text_split(dataset, seed=seed),
+        split=split,
         data_name=dataset.name,
         fingerprint=dataset.fingerprint,
-        foreign=split is None,
+        foreign=foreign,
         provenance={**describe_checkpoint(checkpoint), "temperature": job.temperature},
         prepare=job.prepare,
         refuse_seen=job.refuse_seen,
@@ -106,9 +141,11 @@ class _TextJob:
         network: nn.Module,
         task: TextTask,
         dataset: TextDataset,
+        split: Split,
         progress: Progress,
     ) -> None:
         self.checkpoint = checkpoint
+        self.split = split
         self.network = network
         self.task = task
         self.dataset = dataset
@@ -126,15 +163,11 @@ class _TextJob:
 
     def refuse_seen(self, parts: Sequence[Samples]) -> None:
         """Refuse data that overlaps what the checkpoint was trained on, with the count."""
-        split = self.dataset
-        hashes = text_hashes(split.items)
-        seen = int(np.isin(hashes, self.checkpoint.seen).sum())
-        if seen:
-            reason = (
-                f"{seen} of {len(hashes)} texts to prove on were in the checkpoint's training "
-                "data; none was expected; remove them"
-            )
-            raise DataError(source=self.dataset.name, reason=reason)
+        del parts  # ids alone do not tell which text they were
+        held = np.concatenate([self.split.validation, self.split.test]).tolist()
+        refuse_overlap(
+            self.dataset.name, (self.dataset.items[index] for index in held), self.checkpoint.seen
+        )
 
     def make_candidates(self, calibration: Indices, instruction_set: str) -> list[Candidate]:
         samples = self.prepare(calibration)

@@ -67,7 +67,7 @@ def finetune_text(
     settings = settings or TextTrainingSettings()
     settings = replace(settings, num_threads=check_threads(settings.num_threads))
     encoder = encoders.find_encoder(model, weights=weights)
-    task_tokenizer = _fixed_tokenizer(encoder, settings.max_length)
+    task_tokenizer = fixed_tokenizer(encoder, settings.max_length)
     options: dict[str, str | None] = {
         "text_column": text_column,
         "label_column": label_column,
@@ -191,7 +191,12 @@ class _Job:
         }
 
 
-def _fixed_tokenizer(encoder: Encoder, max_length: int) -> tuple[TextPreprocessing, SavedTokenizer]:
+def fixed_tokenizer(encoder: Encoder, max_length: int) -> tuple[TextPreprocessing, SavedTokenizer]:
+    """Return an encoder's contract, and its tokenizer with truncation and padding fixed.
+
+    Raises:
+        InputError: The encoder takes fewer tokens, has no fast tokenizer, or one of another model.
+    """
     from edgeml.training import encoders
     from edgeml.training.text_architectures import max_positions, model_inputs
     from edgeml.training.text_files import SavedTokenizer

@@ -25,7 +25,7 @@ from edgeml.errors import (
 )
 from edgeml.serving.client import TritonEngine
 from edgeml.serving.golden import check_golden
-from edgeml.serving.installation import BACKEND
+from edgeml.serving.installation import BACKEND, STUB_MODULE
 from edgeml.serving.publish import publish_bundle
 from edgeml.serving.server import start_triton
 from tests.unit.serving.tiny_bundle import make_tiny_bundle
@@ -225,8 +225,8 @@ def test_numpy_2_in_the_stub_is_refused(triton, published, tmp_path):
     backends = tmp_path / "backends"
     (backends / "onnxruntime").mkdir(parents=True)
     (backends / "python").symlink_to(triton.backends / "python")
-    model = (BACKEND / "onnxruntime/model.py").read_text()
-    (backends / "onnxruntime/model.py").write_text(model)
+    for file in (BACKEND / "onnxruntime/model.py", STUB_MODULE):
+        (backends / "onnxruntime" / file.name).write_text(file.read_text())
     site = Path(np.__file__).parents[1]
     (backends / "onnxruntime/edgeml.json").write_text(json.dumps({"site": str(site)}))
     with start_triton(published, installation=replace(triton, backends=backends)) as server:

@@ -23,6 +23,7 @@ from edgeml.exporting.checks import (
     run_batches,
 )
 from edgeml.runtime.engine import OnnxEngine, SessionSettings
+from edgeml.tasks.samples import ArraySamples
 from tests.trained import SIDE, Trained
 
 VARIANTS = ("fp32", "fp16", "int8")
@@ -84,7 +85,9 @@ def test_an_answer_does_not_depend_on_its_neighbours(
     row = trained.exported.bundle.manifest.variant(variant)
     assert row
     engine = OnnxEngine(trained.bundle / row.file)
-    found = check_invariance(engine, np.concatenate(pictures), batch_sizes=(2, 5, 36))
+    found = check_invariance(
+        engine, ArraySamples("image", np.concatenate(pictures)), batch_sizes=(2, 5, 36)
+    )
     assert found.ok, found
 
 
@@ -97,7 +100,7 @@ def test_an_answer_does_not_depend_on_the_number_of_threads(
     one, two = (
         run_batches(
             OnnxEngine(trained.bundle / row.file, settings=SessionSettings(num_threads=count)),
-            pictures[0],
+            ArraySamples("image", pictures[0]),
         )
         for count in (1, 2)
     )

@@ -43,7 +43,13 @@ def test_finetune_prints_what_others_rely_on(run: Run, trained: Trained, tmp_pat
 def test_export_prints_what_others_rely_on(run: Run, quick: Trained, tmp_path: Path) -> None:
     done = run("export", quick.checkpoint, "--out", tmp_path / "b", "--threads", 1, "--json")
     assert (done.code, done.err) == (0, "")
-    assert set(done.json) == {"bundle", "chosen", "chosen_by_device", "variants"}
+    assert set(done.json) == {
+        "bundle",
+        "chosen",
+        "chosen_for_batches",
+        "chosen_by_device",
+        "variants",
+    }
     assert done.json["bundle"] == str(tmp_path / "b")
     rows = {row["name"]: row for row in done.json["variants"]}
     assert list(rows) == ["fp32", "fp16", "int8"]

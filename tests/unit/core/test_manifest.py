@@ -23,8 +23,10 @@ TOP_KEYS = (
     "signature",
     "preprocessing",
     "labels",
+    "multi_label",
     "variants",
     "chosen",
+    "chosen_for_batches",
     "chosen_by_device",
     "files",
     "provenance",
@@ -124,6 +126,18 @@ BAD = (
         says="chosen for gpu is 'bf16'",
     ),
     ManifestCase(
+        id="chosen-for-batches-missing",
+        change=_top("chosen_for_batches", "int4"),
+        error=ValueError,
+        says="chosen for batches is 'int4'",
+    ),
+    ManifestCase(
+        id="labels-of-another-text-classifier",
+        change=lambda m: m.update(task="text-classification", labels=["a", "b"]),
+        error=ValueError,
+        says="the output has 1 classes and there are 2 labels",
+    ),
+    ManifestCase(
         id="two-hashes",
         change=_variant("sha256", "0" * 64),
         error=ValueError,
@@ -160,6 +174,13 @@ def test_an_impossible_manifest_is_refused(manifest: Manifest, case: ManifestCas
     case.change(value)
     with pytest.raises(case.error, match=case.says):
         Manifest.from_json(value)
+
+
+def test_a_manifest_of_before_batches_had_their_own_variant_is_read(manifest: Manifest) -> None:
+    value = manifest.to_json()
+    del value["chosen_for_batches"], value["multi_label"]
+    read = Manifest.from_json(value)
+    assert (read.chosen_for_batches, read.multi_label) == (manifest.chosen, False)
 
 
 def test_a_verdict_changes_nothing_else(manifest: Manifest) -> None:

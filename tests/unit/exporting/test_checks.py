@@ -19,12 +19,13 @@ from edgeml.exporting.checks import (
     run_batches,
 )
 from edgeml.runtime.engine import OnnxEngine
+from edgeml.tasks.samples import ArraySamples
 from tests.small import INPUT, OUTPUT, TASK, small_classifier
 
 
 @pytest.fixture
-def samples(rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+def samples(rng: np.random.Generator) -> ArraySamples:
+    return ArraySamples(INPUT, rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8))
 
 
 def test_the_same_answers_are_on_par(rng: np.random.Generator) -> None:
@@ -33,7 +34,7 @@ def test_the_same_answers_are_on_par(rng: np.random.Generator) -> None:
     assert (parity.max_abs_diff, parity.flips, parity.ok) == (0.0, 0, True)
 
 
-def test_a_wrong_model_is_noticed(samples: np.ndarray) -> None:
+def test_a_wrong_model_is_noticed(samples: ArraySamples) -> None:
     right, wrong = (OnnxEngine(small_classifier(seed=seed).SerializeToString()) for seed in (0, 1))
     parity = check_parity(
         run_batches(right, samples), run_batches(wrong, samples), tolerance=PARITY_TOLERANCE["fp32"]
@@ -68,7 +69,7 @@ def test_nan_is_never_on_par() -> None:
     assert (parity.ok, parity.sample) == (False, 1)
 
 
-def test_an_honest_engine_does_not_depend_on_neighbours(samples: np.ndarray) -> None:
+def test_an_honest_engine_does_not_depend_on_neighbours(samples: ArraySamples) -> None:
     engine = OnnxEngine(small_classifier().SerializeToString())
     found = check_invariance(engine, samples, batch_sizes=(2, 7))
     assert (found.ok, found.flips, found.batch_sizes) == (True, 0, (2, 7))
@@ -89,7 +90,7 @@ def _coupled(strength: float) -> FakeEngine:
     return FakeEngine(TASK.signature, answer=answer)
 
 
-def test_a_batch_coupled_engine_is_noticed(samples: np.ndarray) -> None:
+def test_a_batch_coupled_engine_is_noticed(samples: ArraySamples) -> None:
     assert check_invariance(_coupled(0.0), samples).ok
     slightly = check_invariance(_coupled(1e-3), samples)
     # A bundle calls a variant batch-safe by this, not by flips alone.
@@ -101,10 +102,10 @@ def test_a_batch_coupled_engine_is_noticed(samples: np.ndarray) -> None:
     assert json.loads(json.dumps(strongly.to_json()))["flips"] == strongly.flips
 
 
-def test_batches_keep_the_order(samples: np.ndarray) -> None:
+def test_batches_keep_the_order(samples: ArraySamples) -> None:
     engine = OnnxEngine(small_classifier().SerializeToString())
-    whole = engine.run({INPUT: samples})[OUTPUT]
-    for batch in (1, 3, 20, 99):
+    whole = engine.run({INPUT: samples.array})[OUTPUT]
+    for batch in (1, 3, 20, 99, None):
         np.testing.assert_allclose(run_batches(engine, samples, batch=batch), whole, atol=1e-6)
 
 

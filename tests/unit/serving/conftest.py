@@ -9,6 +9,7 @@ import pytest
 
 from edgeml.core.bundle import Bundle
 from tests.unit.serving.tiny_bundle import make_tiny_bundle
+from tests.unit.serving.tiny_text import make_text_bundle
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +53,42 @@ def contract() -> dict[str, Any]:
             },
         },
         "labels": ['T-shirt "top"', "Größe"],
+        "multi_label": False,
         "variants": variants,
         "chosen": "int8",
         "cpu": "int8",
         "gpu": "fp16",
+    }
+
+
+@pytest.fixture(scope="session")
+def sentiment(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A text bundle that no test changes."""
+    return make_text_bundle(tmp_path_factory.mktemp("bundles") / "sentiment.bundle")
+
+
+@pytest.fixture
+def text_contract(contract: dict[str, Any]) -> dict[str, Any]:
+    """A text contract that depends on no file, for golden texts."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return {
+        **contract,
+        "bundle": "sentiment",
+        "task": "text-classification",
+        "signature": {
+            "inputs": [
+                {"name": name, "dtype": "int64", "shape": ["batch", "sequence"]} for name in names
+            ],
+            "outputs": [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 2]}],
+        },
+        "preprocessing": {
+            "kind": "text",
+            "tokenizer": "tokenizer.json",
+            "tokenizer_sha256": "e" * 64,
+            "max_length": 128,
+            "inputs": list(names),
+            "pad_id": 0,
+        },
+        "labels": ["negative", "positive"],
+        "multi_label": True,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import json
 import sys
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import edgeml.serving
 from edgeml.serving.config import CPU_CONFIG, parse_config
+from edgeml.serving.installation import BACKEND, STUB_MODULE
 from edgeml.serving.publish import publish_bundle
 from tests.unit.serving.tiny_bundle import make_lookup_bundle, run_file
 
@@ -79,9 +80,10 @@ class Logger:
     def log_warn(text: str) -> None: ...
 
 
-def load_backend(monkeypatch, **changes):
-    """Import the backend's file with stand-ins, as Triton's stub would."""
+def load_model_file(monkeypatch, path: Path, **changes):
+    """Import a model's file with stand-ins, as Triton's stub would."""
     triton = types.ModuleType("triton_python_backend_utils")
+    triton.__spec__ = importlib.machinery.ModuleSpec(triton.__name__, None)
     parts = {
         "TritonModelException": TritonModelException,
         "TritonError": TritonError,
@@ -89,15 +91,20 @@ def load_backend(monkeypatch, **changes):
         "InferenceResponse": InferenceResponse,
         "Logger": Logger,
         "triton_string_to_numpy": lambda _: np.uint8,
+        "get_input_tensor_by_name": lambda request, name: Tensor(name, request.tensors[name]),
     }
     for name, value in {**parts, **changes}.items():
         setattr(triton, name, value)
     monkeypatch.setitem(sys.modules, triton.__name__, triton)
-    path = Path(edgeml.serving.__file__).parent / "backend/onnxruntime/model.py"
+    monkeypatch.syspath_prepend(str(STUB_MODULE.parent))  # and the path is put back afterwards
     spec = importlib.util.spec_from_file_location("edgeml_test_backend", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def load_backend(monkeypatch, **changes):
+    return load_model_file(monkeypatch, BACKEND / "onnxruntime/model.py", **changes)
 
 
 @pytest.fixture

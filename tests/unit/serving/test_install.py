@@ -12,7 +12,7 @@ import pytest
 
 from edgeml.errors import HostError
 from edgeml.serving import install as install_module
-from edgeml.serving import libraries
+from edgeml.serving import installation, libraries
 from edgeml.serving.install import install
 from edgeml.serving.installation import environment_path, find_installation, home
 
@@ -60,7 +60,8 @@ def test_it_assembles_a_backend_directory_that_needs_no_environment(tmp_path, pi
     assert stub.is_symlink()
     assert stub.stat().st_mode & stat.S_IXUSR
     assert (done.backends / "onnxruntime/model.py").is_file()
-    assert str(pip_calls[0]) in (done.backends / "onnxruntime/edgeml.json").read_text()
+    assert (done.backends / "onnxruntime/edgeml_stub.py").is_file()
+    assert str(pip_calls[0]) in (done.backends / "python/edgeml.json").read_text()
 
 
 def test_the_backend_is_brought_up_to_date_without_a_new_environment(tmp_path, pip_calls):
@@ -69,6 +70,28 @@ def test_the_backend_is_brought_up_to_date_without_a_new_environment(tmp_path, p
     model.write_text("raise SystemExit")
     install(tmp_path)
     assert (model.read_text(), len(pip_calls)) == (text, 1)
+
+
+def test_an_environment_of_other_requirements_is_named_and_replaced(
+    tmp_path, pip_calls, monkeypatch
+):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(installation, "requirements_digest", lambda: "before")
+    monkeypatch.setattr(install_module, "requirements_digest", lambda: "before")
+    old = environment_path(tmp_path, 11)
+    monkeypatch.undo()
+    old.mkdir(parents=True)
+    (old / "complete.json").write_text("{}")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(HostError, match=r"py311-before' was .* other needs; .* triton install"):
+        find_installation(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(install_module, "_pip_install", fake_wheels)
+    monkeypatch.setattr(install_module, "has_interpreter_library", lambda minor: minor == 11)
+    steps = []
+    install(tmp_path, report=steps.append)
+    assert any(f"{old} is of another edgeml" in step for step in steps)
+    assert find_installation(tmp_path).origin == "own"
 
 
 def test_an_interrupted_install_is_not_found_and_is_redone(tmp_path, pip_calls, monkeypatch):

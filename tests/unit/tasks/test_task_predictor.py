@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, groupby
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from edgeml.core.fake import FakeEngine
 from edgeml.core.predictor import Prediction
-from edgeml.core.signature import Tensors
+from edgeml.core.signature import ModelSignature, Tensors, TensorSpec
 from edgeml.errors import ClosedError, InputError, ModelOutputError
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import ImagePreprocessing, ImageTask
@@ -131,3 +133,148 @@ def test_one_item_is_no_batch(items: Any) -> None:
 def test_a_generator_is_a_batch() -> None:
     predictor = TaskPredictor(TASK, FakeEngine(TASK.signature))
     assert len(predictor.predict_batch(_picture(value) for value in range(3))) == 3
+
+
+class Words:
+    """A task of texts whose feeds are by length and out of order; ``cut`` marks a cut one."""
+
+    window = 4
+
+    def __init__(self) -> None:
+        self.prepared: list[str] = []
+        self.feeds: list[list[int]] = []
+
+    def prepare(self, item: Any) -> str:
+        if not isinstance(item, str):
+            raise InputError(f"{item!r} is no word")
+        self.prepared.append(item)
+        return item
+
+    def decode_golden(self, contents: bytes) -> str:
+        return contents.decode()
+
+    def collate(self, prepared: Sequence[str]) -> Tensors:
+        assert len({len(word) for word in prepared}) == 1
+        self.feeds.append([len(word) for word in prepared])
+        return {"codes": np.array([[ord(char) for char in word] for word in prepared])}
+
+    def batches(self, prepared: Sequence[str]) -> list[list[int]]:
+        order = sorted(range(len(prepared)), key=lambda index: -len(prepared[index]))
+        return [list(group) for _, group in groupby(order, key=lambda index: len(prepared[index]))]
+
+    def is_truncated(self, prepared: str) -> bool:
+        return prepared.startswith("cut")
+
+    def interpret(self, outputs: Mapping[str, Any], *, served_by: str) -> list[Prediction]:
+        rows = outputs["echo"]
+        if (rows == ord("!")).any():
+            raise ModelOutputError(tensor="echo")
+        return [Prediction(label="".join(map(chr, row)), served_by=served_by) for row in rows]
+
+
+WORDS_SIGNATURE = ModelSignature(
+    inputs=(TensorSpec(name="codes", dtype="int64", shape=("batch", "length")),),
+    outputs=(TensorSpec(name="echo", dtype="int64", shape=("batch", "length")),),
+)
+STREAM = ["eel", "ox", "cat", "cutter", "a", "bee", "cow", "do", "elk", "i", "gnu", "cut"]
+
+
+def _echo(name: str) -> FakeEngine:
+    return FakeEngine(WORDS_SIGNATURE, answer=lambda feed: {"echo": feed["codes"]}, served_by=name)
+
+
+@pytest.fixture
+def words() -> Words:
+    return Words()
+
+
+@pytest.mark.parametrize("size", range(len(STREAM) + 1))
+def test_a_stream_keeps_its_order_over_windows(words: Words, size: int) -> None:
+    answers = list(TaskPredictor(words, _echo("x")).predict_stream(STREAM[:size]))
+    assert [answer.label for answer in answers] == STREAM[:size]
+    assert words.prepared == STREAM[:size]
+    assert sum(map(len, words.feeds)) == size
+    assert all(len(feed) <= 4 for feed in words.feeds)
+
+
+def test_a_stream_keeps_errors_in_their_place(words: Words) -> None:
+    items = ["eel", None, "no!", "cat", 5, 6, 7, 8, "bee", "a!", "d", None, "last"]
+    answers = list(TaskPredictor(words, _echo("x")).predict_stream(items, on_error="return"))
+    shown = [a.label if isinstance(a, Prediction) else type(a).__name__ for a in answers]
+    assert shown == [
+        "eel", "InputError", "ModelOutputError", "cat", "InputError", "InputError", "InputError",
+        "InputError", "bee", "ModelOutputError", "d", "InputError", "last",
+    ]  # fmt: skip
+
+
+def test_a_stream_raises_after_the_answers_before_its_window(words: Words) -> None:
+    stream = TaskPredictor(words, _echo("x")).predict_stream([*STREAM[:9], None, "b"])
+    got = [next(stream).label for _ in range(8)]
+    assert got == STREAM[:8]
+    with pytest.raises(InputError) as caught:
+        next(stream)
+    assert caught.value.__notes__ == ["item 9 of the batch"]
+
+
+def test_a_generator_is_read_one_window_ahead_at_most(words: Words) -> None:
+    read: list[int] = []
+
+    def endless() -> Iterator[str]:
+        for number in count():
+            read.append(number)
+            yield f"{number:04}"
+
+    stream = TaskPredictor(words, _echo("x")).predict_stream(endless())
+    for number in range(30):
+        assert next(stream).label == f"{number:04}"
+        assert len(read) <= (number // words.window + 2) * words.window
+    stream.close()
+    assert len(read) < 40
+
+
+def test_a_stream_checks_its_arguments_before_it_is_read(words: Words) -> None:
+    predictor = TaskPredictor(words, _echo("x"))
+    with pytest.raises(InputError, match="'raise' or 'return'"):
+        predictor.predict_stream([], on_error="ignore")
+    stream = predictor.predict_stream(iter(STREAM))
+    assert next(stream).label == "eel"
+    predictor.close()
+    with pytest.raises(ClosedError):
+        predictor.predict_stream([])
+    with pytest.raises(ClosedError):
+        list(stream)
+
+
+def test_several_rows_go_to_the_engine_for_batches(words: Words) -> None:
+    predictor = TaskPredictor(words, _echo("one"), batch_engine=_echo("many"))
+    assert predictor.served_by == "one"
+    assert predictor.predict("eel").served_by == "one"
+    answers = predictor.predict_batch(["eel", "ox", "cat"])
+    # The ox is alone in its feed.
+    assert [answer.served_by for answer in answers] == ["many", "one", "many"]
+    for batch, name in ((1, "one"), (2, "many"), (5, "many")):
+        feed = {"codes": np.full((batch, 3), 97)}
+        assert {answer.served_by for answer in predictor.predict_tensors(feed)} == {name}
+        assert predictor.run(feed)["echo"].shape == (batch, 3)
+
+
+def test_without_another_one_engine_does_all(words: Words) -> None:
+    answers = TaskPredictor(words, _echo("one")).predict_batch(STREAM)
+    assert {answer.served_by for answer in answers} == {"one"}
+
+
+def test_what_was_cut_is_told(words: Words) -> None:
+    predictor = TaskPredictor(words, _echo("x"))
+    assert [row.truncated for row in predictor.predict_stream(STREAM)] == [
+        word.startswith("cut") for word in STREAM
+    ]
+    assert predictor.predict("cut").truncated
+    assert not predictor.predict("eel").truncated
+
+
+def test_both_engines_are_closed(words: Words) -> None:
+    engines = _echo("one"), _echo("many")
+    TaskPredictor(words, engines[0], batch_engine=engines[1]).close()
+    for engine in engines:
+        with pytest.raises(ClosedError):
+            engine.run({"codes": np.full((1, 3), 97)})

@@ -15,14 +15,17 @@ from edgeml.exporting.quantizing import TYPES_BY_INSTRUCTION_SET
 from edgeml.runtime.host import instruction_set
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import ImagePreprocessing, ImageTask
-from edgeml.workflows.candidates import Candidate, Samples, make_candidates
-from edgeml.workflows.judging import judge, keep_best_int8
+from edgeml.tasks.samples import ArraySamples
+from edgeml.workflows.candidates import Candidate, LabelledSamples, attempt
+from edgeml.workflows.image_candidates import make_image_candidates
+from edgeml.workflows.judging import Settled, choose, judge, settle
 from tests.small import parse
 from tests.unit.exporting.cores import convolutions, operators
 
 COUNT = 1000
 TARGETS = (np.arange(COUNT) % 4).astype(np.int64)
-SELECTION = Samples(images=np.zeros((COUNT, 1, 1, 3), dtype=np.uint8), targets=TARGETS)
+INPUTS = ArraySamples("image", np.zeros((COUNT, 1, 1, 3), dtype=np.uint8))
+SELECTION = LabelledSamples(inputs=INPUTS, targets=TARGETS)
 EMPTY = parse(
     '<ir_version: 10, opset_import: ["": 18]> g (float[n] a) => (float[n] b) { b = Relu(a) }'
 )
@@ -61,6 +64,7 @@ def candidate(name: str = "int8", *, wrong: int = 20, **options: Any) -> Candida
 
 
 FP32 = candidate("fp32", latency=latency(1.0, low=1.0))
+Verdicts = dict[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ class JudgeCase:
     wrong: int = 20
     latency: Latency = field(default_factory=lambda: latency(2.0))
     failures: tuple[str, ...] = ()
+    batch_safe: bool = True
     gate: Gate = field(default_factory=Gate)
 
 
@@ -122,6 +127,12 @@ class JudgeCase:
             says="only 0 of 50 run quantized; accuracy drop +0.00",
         ),
         JudgeCase(
+            id="answers-depend-on-neighbours",
+            batch_safe=False,
+            verdict="passed",
+            says="; for single items only: answers depend on neighbours",
+        ),
+        JudgeCase(
             id="fp16-is-kept-for-gpus",
             name="fp16",
             latency=latency(0.8),
@@ -132,7 +143,13 @@ class JudgeCase:
     ids=lambda case: case.id,
 )
 def test_a_verdict_has_its_reason(case: JudgeCase) -> None:
-    row = candidate(case.name, wrong=case.wrong, latency=case.latency, failures=list(case.failures))
+    row = candidate(
+        case.name,
+        wrong=case.wrong,
+        latency=case.latency,
+        failures=list(case.failures),
+        batch_safe=case.batch_safe,
+    )
     verdict, reason = judge(row, FP32, SELECTION, case.gate)
     assert verdict == case.verdict
     assert case.says in reason
@@ -145,41 +162,202 @@ def test_fp32_is_the_reference() -> None:
     assert judge(FP32, FP32, SELECTION, Gate())[0] == "reference"
 
 
-def _settle(*rows: Candidate) -> tuple[list[Candidate], dict[str, tuple[str, str]]]:
-    everything = [FP32, *rows]
-    verdicts = {row.name: judge(row, FP32, SELECTION, Gate()) for row in everything}
-    return keep_best_int8(everything, verdicts)
+def _judged(*rows: Candidate) -> tuple[list[Candidate], Verdicts]:
+    everything = [replace(FP32, evidence={}), *rows]
+    fp32 = everything[0]
+    return everything, {row.name: judge(row, fp32, SELECTION, Gate()) for row in everything}
 
 
-def test_the_fastest_int8_that_passed_is_kept_under_its_reserved_name() -> None:
-    kept, verdicts = _settle(
+def _settle(*rows: Candidate) -> Settled:
+    return settle(*_judged(*rows))
+
+
+def _names(rows: list[Candidate]) -> list[str]:
+    return [row.name for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceCase:
+    """Speeds of an int8 that may answer batches and of one that may not; who answers what."""
+
+    id: str
+    safe: float | None = None
+    unsafe: float | None = None
+    unsafe_wrong: int = 20
+    single: str
+    batches: str
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ChoiceCase(id="nothing-else", single="fp32", batches="fp32"),
+        ChoiceCase(id="a-safe-one", safe=2.0, single="int8", batches="int8"),
+        ChoiceCase(id="none-is-faster", safe=0.9, unsafe=0.8, single="fp32", batches="fp32"),
+        ChoiceCase(
+            id="unsafe-by-a-twentieth",
+            safe=2.0,
+            unsafe=2.1,
+            single="int8-dynamic",
+            batches="int8",
+        ),
+        ChoiceCase(id="unsafe-by-less", safe=2.0, unsafe=2.09, single="int8", batches="int8"),
+        ChoiceCase(id="unsafe-is-slower", safe=2.0, unsafe=1.5, single="int8", batches="int8"),
+        ChoiceCase(
+            id="unsafe-is-wrong",
+            safe=1.5,
+            unsafe=3.0,
+            unsafe_wrong=90,
+            single="int8",
+            batches="int8",
+        ),
+        ChoiceCase(id="unsafe-alone", unsafe=1.5, single="int8-dynamic", batches="fp32"),
+        ChoiceCase(
+            id="unsafe-beside-a-slow-safe-one",
+            safe=0.5,
+            unsafe=1.5,
+            single="int8-dynamic",
+            batches="fp32",
+        ),
+        # Two models in memory for a twenty-fifth of the time: fp32 is a safe one, too.
+        ChoiceCase(id="unsafe-alone-by-less", unsafe=1.04, single="fp32", batches="fp32"),
+    ],
+    ids=lambda case: case.id,
+)
+def test_one_answers_single_items_and_a_safe_one_batches(case: ChoiceCase) -> None:
+    made = []
+    if case.safe is not None:
+        made.append(candidate("int8", latency=latency(case.safe, low=case.safe - 0.01)))
+    if case.unsafe is not None:
+        row = candidate(
+            "int8-dynamic",
+            latency=latency(case.unsafe, low=case.unsafe - 0.01),
+            wrong=case.unsafe_wrong,
+            batch_safe=False,
+        )
+        made.append(row)
+    rows, verdicts = _judged(*made)
+    single, together = choose(rows, verdicts)
+    assert (single.name, together.name) == (case.single, case.batches)
+    kept, settled, dropped, _ = settle(rows, verdicts)
+    assert single in kept
+    assert together in kept
+    assert together.batch_safe
+    assert [row for row in kept if settled[row.name][0] == "chosen"] == [single]
+    assert sorted(settled) == sorted(_names([*kept, *dropped]))
+    assert len({*map(id, kept), *map(id, dropped)}) == len(rows)
+
+
+@pytest.mark.parametrize(("speedup", "chosen"), [(2.05, "int8-p"), (2.07, "int8")], ids=str)
+def test_of_equally_fast_ones_the_most_faithful_is_chosen(speedup: float, chosen: str) -> None:
+    rows, verdicts = _judged(
+        candidate("int8", latency=latency(speedup), wrong=24),
+        candidate("int8-p", latency=latency(2.0)),
+    )
+    single, together = choose(rows, verdicts)
+    assert (single.name, together.name) == (chosen, chosen)
+
+
+def test_a_small_gain_for_single_items_alone_is_not_called_none() -> None:
+    row = candidate("int8", latency=latency(1.04, low=1.01), batch_safe=False)
+    _, verdicts, _, _ = _settle(row)
+    assert verdicts["fp32"][1] == "none of int8 is no worse and faster by a twentieth here"
+    assert verdicts["int8"][0] == "passed"
+
+
+def test_the_fastest_that_passed_is_chosen_and_called_int8() -> None:
+    kept, verdicts, dropped, _ = _settle(
         candidate("int8", latency=latency(1.5)),
         candidate("int8-early-float", latency=latency(1.8)),
         candidate("int8-third", latency=latency(3.0), wrong=90),
     )
-    assert [row.name for row in kept] == ["fp32", "int8"]
-    assert set(verdicts) == {"fp32", "int8"}
+    assert _names(kept) == ["fp32", "int8"]
     assert kept[1].evidence["candidate"] == "int8-early-float"
-    assert verdicts["int8"][0] == "passed"
-    assert "1.80x" in verdicts["int8"][1]
+    assert verdicts["int8"][0] == "chosen"
+    assert verdicts["int8"][1].startswith("fastest that is no worse: 1.80x")
+    assert verdicts["fp32"][0] == "reference"
     others = kept[1].evidence["other_candidates"]
     assert [(row["name"], row["verdict"]) for row in others] == [
         ("int8", "passed"),
         ("int8-third", "rejected"),
     ]
+    # Who had the reserved name before has taken another, with its verdict.
+    assert _names(dropped) == ["int8-second", "int8-third"]
+    assert "1.50x" in verdicts["int8-second"][1]
+    assert verdicts["int8-third"][0] == "rejected"
 
 
-def test_where_none_passed_the_most_accurate_is_kept() -> None:
-    kept, verdicts = _settle(
-        candidate("int8", wrong=90, latency=latency(4.0)), candidate("int8-early-float", wrong=40)
+def test_who_is_called_int8_already_keeps_its_name() -> None:
+    kept, verdicts, dropped, _ = _settle(
+        candidate("int8", latency=latency(2.5)), candidate("int8-p99.9", latency=latency(1.5))
     )
-    assert kept[1].evidence["candidate"] == "int8-early-float"
+    assert _names(kept) == ["fp32", "int8"]
+    assert (kept[1].evidence["candidate"], verdicts["int8"][0]) == ("int8", "chosen")
+    assert _names(dropped) == ["int8-p99.9"]
+
+
+def test_the_one_for_single_items_is_called_int8_and_the_one_for_batches_stays() -> None:
+    kept, verdicts, dropped, _ = _settle(
+        candidate("int8", latency=latency(2.0)),
+        candidate("int8-p99.9", latency=latency(1.4)),
+        candidate("int8-dynamic", latency=latency(3.0), batch_safe=False),
+    )
+    assert _names(kept) == ["fp32", "int8-second", "int8"]
+    assert kept[2].evidence["candidate"] == "int8-dynamic"
+    assert verdicts["int8"][0] == "chosen"
+    assert verdicts["int8"][1].endswith("answers depend on neighbours")
+    assert verdicts["int8-second"][0] == "passed"
+    assert verdicts["int8-second"][1].startswith("answers batches: 2.00x")
+    assert _names(dropped) == ["int8-p99.9"]
+
+
+def test_a_float_that_is_fastest_is_chosen_beside_the_best_int8() -> None:
+    lean = replace(candidate("fp32-lean", latency=latency(1.5)), precision="fp32")
+    other = replace(candidate("fp32-other", latency=latency(1.1)), precision="fp32")
+    kept, verdicts, dropped, _ = _settle(lean, other, candidate("int8", latency=latency(1.2)))
+    assert _names(kept) == ["fp32", "fp32-lean", "int8"]
+    assert [verdicts[name][0] for name in _names(kept)] == ["reference", "chosen", "passed"]
+    assert _names(dropped) == ["fp32-other"]
+
+
+def test_where_none_passed_fp32_is_chosen_and_the_most_accurate_int8_kept() -> None:
+    kept, verdicts, dropped, _ = _settle(
+        candidate("fp16", latency=latency(0.7)),
+        candidate("int8", wrong=90, latency=latency(4.0)),
+        candidate("int8-early-float", wrong=40),
+    )
+    assert _names(kept) == ["fp32", "fp16", "int8"]
+    assert kept[2].evidence["candidate"] == "int8-early-float"
     assert verdicts["int8"][0] == "rejected"
+    assert verdicts["fp32"] == (
+        "chosen",
+        "none of fp16, int8, int8-early-float is no worse and proven faster here",
+    )
+    assert _names(dropped) == ["int8-second"]
 
 
-def test_without_int8_nothing_changes() -> None:
-    rows, verdicts = [FP32], {"fp32": ("reference", "")}
-    assert keep_best_int8(rows, verdicts) == (rows, verdicts)
+def test_without_int8_fp32_stands_alone() -> None:
+    kept, verdicts, dropped, _ = _settle()
+    assert (_names(kept), dropped) == (["fp32"], [])
+    assert verdicts["fp32"][0] == "chosen"
+
+
+def test_several_labels_are_right_together_or_not() -> None:
+    truth = np.array([[True, False], [True, True], [False, False]])
+    answers = np.array([[0.9, 0.4], [0.5, 0.49], [0.1, 0.2]], dtype=np.float32)
+    samples = LabelledSamples(inputs=INPUTS.first(3), targets=truth)
+    assert samples.right(answers).tolist() == [True, False, True]
+
+
+def test_a_conversion_that_fails_costs_only_itself() -> None:
+    def fail() -> Any:
+        raise RuntimeError("no such operator\nand a page of trace")
+
+    row = candidate()
+    assert attempt(row, lambda: EMPTY, verb="converted")
+    assert row.broken == ""
+    assert not attempt(row, fail, verb="quantized")
+    assert row.broken == "it cannot be quantized (no such operator)"
 
 
 def test_every_machine_that_can_be_detected_can_be_exported_for() -> None:
@@ -211,7 +389,7 @@ def pictures(rng: np.random.Generator) -> np.ndarray[Any, Any]:
 def test_candidates_are_made_for_the_machine(pictures: np.ndarray[Any, Any]) -> None:
     rows = {
         row.name: row
-        for row in make_candidates(convolutions(), TASK, pictures, instruction_set="avx2")
+        for row in make_image_candidates(convolutions(), TASK, pictures, instruction_set="avx2")
     }
     assert list(rows)[:3] == ["fp32", "fp16", "int8"]
     assert (rows["fp32"].tuned_for, rows["fp16"].tuned_for) == (None, None)
@@ -253,11 +431,15 @@ def test_otherwise_the_graph_does_the_arithmetic(
     case: ArithmeticCase, pictures: np.ndarray[Any, Any]
 ) -> None:
     task = replace(TASK, preprocessing=case.preprocessing)
-    made = make_candidates(convolutions(), task, pictures, instruction_set=case.instruction_set)
+    made = make_image_candidates(
+        convolutions(), task, pictures, instruction_set=case.instruction_set
+    )
     fp32, int8 = made[0], made[2]
     assert {"Sub", "Mul", "QuantizeLinear"} <= set(operators(int8.model))
     assert int8.recipe["input_scale"] is None
-    answers = [row.engine(task, num_threads=1).run({"image": pictures}) for row in (fp32, int8)]
+    answers = [
+        row.engine(task.signature, num_threads=1).run({"image": pictures}) for row in (fp32, int8)
+    ]
     exact, got = (answer["probabilities"] for answer in answers)
     assert np.abs(exact - got).max() < 0.1
 
@@ -265,7 +447,7 @@ def test_otherwise_the_graph_does_the_arithmetic(
 def test_a_quantizer_that_did_nothing_is_a_failure(
     pictures: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeml.workflows.candidates.quantize_core", lambda core, *_: core)
+    monkeypatch.setattr("edgeml.workflows.image_candidates.quantize_core", lambda core, *_: core)
     task = replace(TASK, preprocessing=replace(TASK.preprocessing, mean=(1.0, 2.0, 3.0)))
-    int8 = make_candidates(convolutions(), task, pictures, instruction_set="avx_vnni")[2]
+    int8 = make_image_candidates(convolutions(), task, pictures, instruction_set="avx_vnni")[2]
     assert int8.failures == ["only 0 of 3 Conv/MatMul/Gemm run quantized"]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 import edgeml
 from edgeml.core.bundle import Bundle
 from edgeml.core.progress import ProgressEvent
-from edgeml.errors import BundleError, DataError, InputError, ParityError
+from edgeml.errors import BundleError, DataError, ExportError, InputError, ParityError
+from edgeml.exporting.checks import PARITY_TOLERANCE
 from edgeml.training.checkpoint import read_checkpoint
 from edgeml.workflows.candidates import Candidate
 from edgeml.workflows.exporting import Exported, ExportSettings
@@ -64,7 +66,13 @@ def test_the_fastest_that_is_no_worse_is_chosen(
     assert (rows["int8"]["speedup"], rows["fp32"]["speedup"]) == (2.0, 1.0)
     assert edgeml.verify(made.bundle.path).ok
     value = made.to_json()
-    assert set(value) == {"bundle", "chosen", "chosen_by_device", "variants"}
+    assert set(value) == {
+        "bundle",
+        "chosen",
+        "chosen_for_batches",
+        "chosen_by_device",
+        "variants",
+    }
     assert set(value["variants"][0]) >= {
         "name",
         "precision",
@@ -114,15 +122,21 @@ def _mislabelled(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _spoil(quick: Trained, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def _spoil(
+    quick: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    *,
+    how: Callable[[onnx.ModelProto], onnx.ModelProto] = _mislabelled,
+) -> None:
     def candidates(*_: Any, **__: Any) -> list[Candidate]:
         rows = quick.candidates()
         for row in rows:
             if row.name == name:
-                _mislabelled(row.model)
+                how(row.model)
         return rows
 
-    monkeypatch.setattr("edgeml.workflows.candidates.make_candidates", candidates)
+    monkeypatch.setattr("edgeml.workflows.image_source.make_image_candidates", candidates)
 
 
 def test_a_variant_that_answers_worse_is_rejected_however_fast(
@@ -161,6 +175,49 @@ def test_an_fp32_that_is_not_the_checkpoint_ends_the_export(
     assert not (tmp_path / "b").exists()
 
 
+def _swayed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph, but the first sample of a batch answers for all."""
+    end = model.graph.node[-1]
+    first = onnx.helper.make_tensor("first", onnx.TensorProto.INT64, [1], [0])
+    model.graph.initializer.append(first)
+    made = [
+        onnx.helper.make_node("Gather", ["alone", "first"], ["leader"], axis=0),
+        onnx.helper.make_node("Sub", ["alone", "alone"], ["nothing"]),
+        onnx.helper.make_node("Add", ["nothing", "leader"], list(end.output)),
+    ]
+    end.output[0] = "alone"
+    model.graph.node.extend(made)
+    return model
+
+
+def test_one_that_depends_on_neighbours_answers_single_items_only(
+    quick: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _spoil(quick, monkeypatch, "int8", how=_swayed)
+    _pretend(monkeypatch)
+    made = _export(quick, tmp_path / "b")
+    manifest = made.bundle.manifest
+    assert (manifest.chosen, manifest.chosen_for_batches) == ("int8", "fp32")
+    assert made.to_json()["chosen_for_batches"] == "fp32"
+    (row,) = [row for row in made.rows if row["name"] == "int8"]
+    assert row["batch_safe"] is False
+    assert row["reason"].endswith("for single items only: answers depend on neighbours")
+    # It is judged by what it answers alone.
+    assert row["accuracy"] > 0.5
+    assert edgeml.verify(made.bundle.path).ok
+
+
+def test_an_fp32_that_depends_on_neighbours_ends_the_export(
+    quick: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _spoil(quick, monkeypatch, "fp32", how=_swayed)
+    # Parity, which looks at batches, would notice most of them; it shall not be the only one.
+    monkeypatch.setitem(PARITY_TOLERANCE, "fp32", 1.0)
+    with pytest.raises(ExportError, match="its answers depend on their neighbours"):
+        _export(quick, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
 def test_each_split_has_one_use(
     quick: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +227,7 @@ def test_each_split_has_one_use(
         seen["calibration"] = calibration
         return quick.candidates()
 
-    monkeypatch.setattr("edgeml.workflows.candidates.make_candidates", candidates)
+    monkeypatch.setattr("edgeml.workflows.image_source.make_image_candidates", candidates)
     made = _export(quick, tmp_path / "b")
     pictures = {}
     for part in ("train", "validation", "test"):
@@ -275,7 +332,7 @@ def test_a_candidate_that_answers_nan_costs_only_itself(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
         return rows
 
-    monkeypatch.setattr("edgeml.workflows.candidates.make_candidates", candidates)
+    monkeypatch.setattr("edgeml.workflows.image_source.make_image_candidates", candidates)
     _pretend(monkeypatch)
     made = _export(quick, tmp_path / "b")
     rows = {row["name"]: row for row in made.rows}

@@ -21,6 +21,19 @@ from tests.small import make_small_bundle, small_classifier
 MODEL = "variants/int8/model.onnx"
 
 
+def _replace_model(place: Path, index: int) -> None:
+    """Put another model in a variant's place, with the manifest's consent."""
+    data = small_classifier(shift=0.5).SerializeToString()
+    file = edgeml.Bundle.read(place).manifest.variants[index].file
+    replace_listed(place, file, data)
+
+    def agree(value: dict[str, Any]) -> None:
+        row = value["variants"][index]
+        row.update(size_bytes=len(data), sha256=value["files"][file])
+
+    spoil(place, agree)
+
+
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Pretend to be a machine with another instruction set."""
@@ -116,8 +129,13 @@ class ContractCase:
         ),
         ContractCase(
             id="other-task",
+            change=lambda value: value.update(task="tensor"),
+            says="this edgeml runs image-classification, text-classification",
+        ),
+        ContractCase(
+            id="contract-of-another-task",
             change=lambda value: value.update(task="text-classification"),
-            says="this edgeml runs image-classification",
+            says="kind is 'image', expected 'text'",
         ),
     ],
     ids=lambda case: case.id,
@@ -190,16 +208,26 @@ def test_a_variant_asked_for_by_name_is_the_one_that_answers(tmp_path: Path, on:
     predictor.close()
 
 
+def test_batches_go_to_another_where_answers_depend_on_neighbours(small_copy: Path) -> None:
+    spoil(small_copy, lambda value: value["variants"][1].update(batch_safe=False))
+    with edgeml.load(small_copy, num_threads=1, verify="golden") as predictor:
+        assert predictor.predict(scene()).served_by == "onnxruntime/cpu/int8/3"
+        (alone,) = predictor.predict_batch([scene()])
+        assert alone.served_by == "onnxruntime/cpu/int8/3"
+        both = predictor.predict_batch([scene(), scene()])
+        assert {row.served_by for row in both} == {"onnxruntime/cpu/fp32/3"}
+
+
+def test_golden_values_of_both_engines_are_replayed(small_copy: Path) -> None:
+    spoil(small_copy, lambda value: value["variants"][1].update(batch_safe=False))
+    _replace_model(small_copy, 0)
+    with pytest.raises(IntegrityError, match="golden fp32: largest difference"):
+        edgeml.load(small_copy, num_threads=1, verify="golden")
+
+
 def test_golden_values_are_replayed_on_request(small_copy: Path) -> None:
     edgeml.load(small_copy, verify="golden", num_threads=1).close()
-    data = small_classifier(shift=0.5).SerializeToString()
-    replace_listed(small_copy, MODEL, data)
-
-    def agree(value: dict[str, Any]) -> None:
-        row = value["variants"][1]
-        row.update(size_bytes=len(data), sha256=value["files"][MODEL])
-
-    spoil(small_copy, agree)
+    _replace_model(small_copy, 1)
     edgeml.load(small_copy, num_threads=1).close()  # by its hashes all is well
     with pytest.raises(IntegrityError, match="golden int8: largest difference"):
         edgeml.load(small_copy, verify="golden", num_threads=1)

@@ -31,6 +31,15 @@ def test_a_whole_bundle_is_ok(small: Path) -> None:
     assert all(set(row) == {"name", "ok", "detail"} for row in value["checks"])
 
 
+def test_each_variant_replays_its_own_golden_examples(small_copy: Path) -> None:
+    # A predictor would answer them, a batch, with another model.
+    spoil(small_copy, lambda value: value["variants"][1].update(batch_safe=False))
+    assert edgeml.verify(small_copy).ok
+    _other_model(small_copy)
+    failed = [check.name for check in edgeml.verify(small_copy).checks if not check.ok]
+    assert failed == ["golden fp32"]
+
+
 def test_another_machine_is_told_and_is_no_failure(tmp_path: Path) -> None:
     make_small_bundle(tmp_path / "b", tuned_for="some_other_set")
     found = edgeml.verify(tmp_path / "b")
@@ -147,7 +156,7 @@ CASES = (
         id="other-pixels",
         damage=lambda place: replace_listed(place, "golden/inputs/0.png", _picture(255 - scene())),
         check="golden preprocessing",
-        says="golden/inputs/0.png becomes other pixels than at export",
+        says="golden/inputs/0.png becomes other tensors than at export",
     ),
     DamageCase(
         id="no-tensors",

@@ -10,45 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-# The stub ignores the environment: where the packages are stands beside this file. They come first
-# on the path, because a NumPy of the system would otherwise be found before ours.
-_SETTINGS = Path(__file__).with_name("edgeml.json")
-if _SETTINGS.is_file():
-    sys.path.insert(0, json.loads(_SETTINGS.read_text(encoding="utf-8"))["site"])
+import edgeml_stub
+
+edgeml_stub.add_packages()
 
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
-
-_PROBE_DTYPES = ("uint8", "int64", "float32")
-
-
-def check_interpreter() -> None:
-    """Refuse an interpreter in which tensors arrive with wrong values.
-
-    The stubs up to Triton 24.10 read the arrays of NumPy 2 with a stride of zero: every element
-    becomes the first one, with status OK. A tensor that goes through DLPack and back is rebuilt by
-    that same code and shows it without a request.
-    """
-    for dtype in _PROBE_DTYPES:
-        sent = np.arange(1, 25, dtype=dtype).reshape(2, 3, 4)
-        # The capsule is Triton's own: it crashes on the ones that NumPy makes.
-        capsule = pb_utils.Tensor("probe", sent).to_dlpack()
-        came = pb_utils.Tensor.from_dlpack("probe", capsule).as_numpy()
-        if came.shape != sent.shape or not np.array_equal(came, sent):
-            raise pb_utils.TritonModelException(
-                f"tensors arrive with wrong values in this interpreter (NumPy {np.__version__}); "
-                "NumPy below 2 is needed; run: edgeml triton install"
-            )
-    if int(np.__version__.partition(".")[0]) >= 2:
-        raise pb_utils.TritonModelException(
-            f"NumPy {np.__version__} is in Triton's interpreter; below 2 is needed, its stub "
-            "misreads later ones; run: edgeml triton install"
-        )
 
 
 def open_session(args: dict[str, str], config: dict[str, Any]) -> onnxruntime.InferenceSession:
@@ -69,8 +40,8 @@ def open_session(args: dict[str, str], config: dict[str, Any]) -> onnxruntime.In
         ) from exc
     check_hash(config, file, data)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(_parameter(config, "intra_op_thread_count") or 1)
-    options.inter_op_num_threads = int(_parameter(config, "inter_op_thread_count") or 1)
+    options.intra_op_num_threads = int(edgeml_stub.parameter(config, "intra_op_thread_count") or 1)
+    options.inter_op_num_threads = int(edgeml_stub.parameter(config, "inter_op_thread_count") or 1)
     options.graph_optimization_level = _level(config)
     # A thread that spins takes its core from the server and from the other models.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -85,7 +56,7 @@ def open_session(args: dict[str, str], config: dict[str, Any]) -> onnxruntime.In
 
 def check_hash(config: dict[str, Any], file: str, data: bytes) -> None:
     """Refuse a file that is not the published one; without a contract there is none to compare."""
-    text = _parameter(config, "edgeml_contract")
+    text = edgeml_stub.parameter(config, "edgeml_contract")
     if not text:
         pb_utils.Logger.log_warn(f"{config['name']}: no contract, '{file}' is served unchecked")
         return
@@ -119,7 +90,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the session, or say why not."""
         config = json.loads(args["model_config"])
-        check_interpreter()
+        edgeml_stub.check_interpreter()
         self._session = open_session(args, config)
         check_declared(self._session, config)
         self._batched = int(config.get("max_batch_size", 0)) > 0
@@ -140,7 +111,7 @@ class TritonPythonModel:
             try:
                 feed = _read(request)
             except ValueError as exc:
-                responses[index] = _refusal(exc)
+                responses[index] = edgeml_stub.refusal(exc)
                 continue
             key = tuple((name, array.dtype, array.shape[1:]) for name, array in feed.items())
             groups.setdefault(key if self._batched else index, []).append((index, feed))
@@ -171,7 +142,7 @@ class TritonPythonModel:
         try:
             return self._respond(self._session.run(self._outputs, feed))
         except Exception as exc:
-            return _refusal(exc)
+            return edgeml_stub.refusal(exc)
 
     def _respond(self, arrays: list[Any]) -> Any:
         pairs = zip(self._outputs, arrays, strict=True)
@@ -203,17 +174,6 @@ def _read(request: Any) -> dict[str, Any]:
             raise ValueError(f"tensor '{tensor.name()}' holds NaN; finite numbers were expected")
         feed[tensor.name()] = array
     return feed
-
-
-def _refusal(error: Exception) -> Any:
-    message = " ".join(str(error).split())
-    code = pb_utils.TritonError.INVALID_ARG
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
-
-
-def _parameter(config: dict[str, Any], name: str) -> str:
-    value: str = config.get("parameters", {}).get(name, {}).get("string_value", "")
-    return value
 
 
 def _level(config: dict[str, Any]) -> Any:
