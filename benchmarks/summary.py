@@ -27,14 +27,18 @@ def _speed_table(rows: list[dict[str, Any]]) -> list[str]:
         "| input | target | p50 ms | p90 ms | against fp32 | 95 % interval | calls |",
         "|---|---|---|---|---|---|---|",
     ]
-    for info in sorted((row["extra_info"] for row in rows), key=lambda row: row["input_size"]):
+    for info in sorted((row["extra_info"] for row in rows), key=_input):
         p50, p90, speedup, low, high, stable, calls = (info[key] for key in _SPEED)
         mark = "" if stable else " (unstable)"
         lines.append(
-            f"| {info['input_size']} px | {info['target']} | {p50:.3f} | {p90:.3f} | "
+            f"| {_input(info)} | {info['target']} | {p50:.3f} | {p90:.3f} | "
             f"{speedup:.2f}x{mark} | {low:.2f} to {high:.2f} | {calls} |"
         )
     return lines
+
+
+def _input(info: dict[str, Any]) -> str:
+    return str(info.get("input") or f"{info['input_size']:>3} px")
 
 
 def _other_table(rows: list[dict[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import edgeml
 from edgeml.core.progress import Progress, silent
 
 _COMPARED = 500
+_AGREED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ def run_text_recipe(
         **_threshold(recipe, trained.checkpoint, exported.bundle, test),
     }
     training = edgeml.training_report(trained.checkpoint)
+    rows, agreement = _serve(trained.checkpoint, exported, repository, test)
     report = edgeml.Report(
         recipe=recipe.name,
         preset=preset,
@@ -93,8 +95,8 @@ def run_text_recipe(
             "refused": dict(found.refused),
             **exported.bundle.manifest.provenance["data"],
         },
-        rows=_compare(trained.checkpoint, exported, repository, test),
-        metrics={**metrics, **_calibration(training)},
+        rows=rows,
+        metrics={**metrics, **agreement, **_calibration(training)},
         curve=edgeml.training_curve(trained.checkpoint),
         tables=_tables(training, exported.bundle.manifest.labels),
     )
@@ -102,34 +104,62 @@ def run_text_recipe(
     return report
 
 
-def _compare(
+def _serve(
     checkpoint: Path, exported: Any, repository: Path, test: edgeml.Texts
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Serve the new bundle with Triton; compare every target, and ask all for the same answers."""
+    manifest = exported.bundle.manifest
+    names = [manifest.name, f"{manifest.name}_text"]
+    with edgeml.serve_triton(repository, models=names) as server:
+        served = edgeml.connect(server.grpc, model=names[0], bundle=exported.bundle)
+        strings = edgeml.connect(server.grpc, model=names[1])
+        with served, strings:
+            rows = _compare(checkpoint, exported, test, {"grpc": served, "text": strings})
+            more = edgeml.load_items(checkpoint, part="validation").items
+            texts = (*test.items, *more)[:_AGREED]
+            agreement = _agreement(exported.bundle, texts, {"ids": served, "strings": strings})
+    return rows, agreement
+
+
+def _compare(
+    checkpoint: Path, exported: Any, test: edgeml.Texts, served: Mapping[str, edgeml.Predictor]
 ) -> list[dict[str, Any]]:
     """Put torch, each variant and Triton side by side, string to label, one thread, in turns."""
     bundle = exported.bundle
     manifest = bundle.manifest
     texts, targets = list(test.items[:_COMPARED]), test.targets[:_COMPARED]
-    names = [manifest.name, f"{manifest.name}_text"]
-    with edgeml.serve_triton(repository, models=names) as server:
-        predictors: dict[str, edgeml.Predictor] = {
-            "torch fp32": edgeml.load_checkpoint(checkpoint, num_threads=1)
-        }
-        for variant in manifest.variants:
-            predictors[f"edge {variant.name}"] = edgeml.load(
-                bundle, variant=variant.name, num_threads=1
-            )
-        served = edgeml.connect(server.grpc, model=manifest.name, bundle=bundle)
-        name = served.served_by.split("/")[2]
-        predictors[f"triton-grpc {name}"] = served
-        predictors[f"triton-text {name}"] = edgeml.connect(server.grpc, model=names[1])
-        compared = edgeml.compare(predictors, texts, baseline="edge fp32", labels=targets)
-        for predictor in predictors.values():
-            predictor.close()
+    opened: dict[str, edgeml.Predictor] = {
+        "torch fp32": edgeml.load_checkpoint(checkpoint, num_threads=1)
+    }
+    for variant in manifest.variants:
+        opened[f"edge {variant.name}"] = edgeml.load(bundle, variant=variant.name, num_threads=1)
+    remote = {f"triton-{kind} {row.served_by.split('/')[2]}": row for kind, row in served.items()}
+    compared = edgeml.compare({**opened, **remote}, texts, baseline="edge fp32", labels=targets)
+    for predictor in opened.values():
+        predictor.close()
     rows = [_row(comparison, manifest, len(texts)) for comparison in compared]
     kept = {variant.name for variant in manifest.variants}
     return rows + [
         {"target": "candidate", **row} for row in exported.rows if row["name"] not in kept
     ]
+
+
+def _agreement(
+    bundle: edgeml.Bundle, texts: Sequence[str], served: Mapping[str, edgeml.Predictor]
+) -> dict[str, Any]:
+    """Count the texts whose label differs from the one that the edge gives them alone."""
+    with edgeml.load(bundle, variant=bundle.manifest.chosen_for_batches) as predictor:
+        alone = [predictor.predict(text) for text in texts]
+        others = {"edge_batch": predictor.predict_batch(texts)}
+    others |= {f"triton_{name}": row.predict_batch(texts) for name, row in served.items()}
+    figures: dict[str, Any] = {"same_answer_texts": len(texts)}
+    for name, answers in others.items():
+        pairs = list(zip(alone, answers, strict=True))
+        figures[f"other_label_{name}"] = sum(a.label != b.label for a, b in pairs)
+        figures[f"largest_difference_{name}"] = max(
+            abs(a.scores[label] - b.scores[label]) for a, b in pairs for label in a.scores
+        )
+    return figures
 
 
 def _row(comparison: edgeml.Comparison, manifest: Any, samples: int) -> dict[str, Any]:
@@ -187,7 +217,13 @@ def _further(recipe: TextRecipe, bundle: edgeml.Bundle) -> dict[str, Any]:
         right = {}
         for variant in ("fp32", bundle.manifest.chosen):
             with edgeml.load(bundle, variant=variant) as predictor:
-                answers = predictor.predict_batch(texts.items)
+                # A batch would go to another variant where this one answers single items only.
+                alone = not bundle.variant(variant).batch_safe
+                answers = (
+                    [predictor.predict(text) for text in texts.items]
+                    if alone
+                    else predictor.predict_batch(texts.items)
+                )
             classes = np.array([texts.labels.index(str(row.label)) for row in answers])
             right[variant] = classes == texts.targets
         lost = int((right["fp32"] & ~right[bundle.manifest.chosen]).sum())

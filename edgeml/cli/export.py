@@ -11,7 +11,9 @@ from edgeml.errors import GateError, InputError
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="checkpoint folder")
+    parser.add_argument(
+        "source", help="checkpoint folder; or, with --data, a fine-tuned Hugging Face classifier"
+    )
     parser.add_argument("--out", required=True, help="folder of the bundle")
     parser.add_argument("--data", default=None, help="prove on this data, not the checkpoint's")
     parser.add_argument("--name", default=None, help="the bundle's name")

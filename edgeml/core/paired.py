@@ -143,7 +143,7 @@ class Agreement:
 
     Attributes:
         num_samples: Samples compared.
-        flips: Share of samples whose best class differs.
+        flips: Share of samples whose best class, or set of labels, differs.
         mean_kl: Mean divergence of the candidate from the reference, in nats.
         max_difference: Largest difference between two probabilities.
     """
@@ -154,8 +154,16 @@ class Agreement:
     max_difference: float
 
 
-def compare_agreement(reference: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> Agreement:
+def compare_agreement(
+    reference: npt.NDArray[Any], candidate: npt.NDArray[Any], *, multi_label: bool = False
+) -> Agreement:
     """Compare probabilities, float ``(samples, classes)`` each.
+
+    Args:
+        reference: The reference's.
+        candidate: The candidate's.
+        multi_label: Whether each class has a probability of its own: the answer is then the set of
+            labels from one half on, and the divergences of the classes are added.
 
     Raises:
         ValueError: The shapes differ or are not two-dimensional.
@@ -165,10 +173,17 @@ def compare_agreement(reference: npt.NDArray[Any], candidate: npt.NDArray[Any]) 
         raise ValueError(f"two arrays (samples, classes) were expected, got {shapes}")
     p = np.clip(reference.astype(np.float64), 1e-12, 1.0)
     q = np.clip(candidate.astype(np.float64), 1e-12, 1.0)
+    divergence = p * (np.log(p) - np.log(q))
+    if multi_label:
+        flipped = ((reference >= 0.5) != (candidate >= 0.5)).any(axis=1)
+        not_p, not_q = np.clip(1 - p, 1e-12, 1.0), np.clip(1 - q, 1e-12, 1.0)
+        divergence = divergence + not_p * (np.log(not_p) - np.log(not_q))
+    else:
+        flipped = reference.argmax(axis=1) != candidate.argmax(axis=1)
     return Agreement(
         num_samples=len(reference),
-        flips=float(np.mean(reference.argmax(axis=1) != candidate.argmax(axis=1))),
-        mean_kl=float(np.mean(np.sum(p * (np.log(p) - np.log(q)), axis=1))),
+        flips=float(np.mean(flipped)),
+        mean_kl=float(np.mean(np.sum(divergence, axis=1))),
         max_difference=float(np.max(np.abs(p - q))),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,11 @@ class TensorSpec:
         Raises:
             SignatureError: The dtype, the rank, a fixed axis or a NaN is wrong.
         """
+        # The way of every good feed: a device's model may take less time than careful words would.
+        if type(array) is np.ndarray and array.dtype == self._native and self._fits(array.shape):
+            if array.dtype.kind == "f" and array.size and np.isnan(array.min()):
+                self._refuse(f"{array.dtype.name} {_shape_text(array.shape)} and holds NaN")
+            return
         if not isinstance(array, np.ndarray):
             self._refuse(f"a {type(array).__name__}")
         elif array.dtype.name != self.dtype:
@@ -63,13 +69,28 @@ class TensorSpec:
         elif not array.dtype.isnative:
             # ONNX Runtime reads such an array's bytes as if they were in this machine's order.
             self._refuse(f"{array.dtype.name} {_shape_text(array.shape)} in foreign byte order")
-        elif len(array.shape) != len(self.shape) or any(
-            isinstance(want, int) and want != got
-            for want, got in zip(self.shape, array.shape, strict=False)
-        ):
+        elif not self._fits(array.shape):
             self._refuse(f"{array.dtype.name} {_shape_text(array.shape)}")
         elif array.dtype.kind == "f" and array.size and np.isnan(array.min()):
             self._refuse(f"{array.dtype.name} {_shape_text(array.shape)} and holds NaN")
+
+    @cached_property
+    def _native(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype)
+
+    @cached_property
+    def _fixed(self) -> tuple[tuple[int, int], ...]:
+        return tuple((i, axis) for i, axis in enumerate(self.shape) if isinstance(axis, int))
+
+    @cached_property
+    def symbolic(self) -> tuple[tuple[int, str], ...]:
+        """Positions and names of the axes without a fixed size."""
+        return tuple((i, axis) for i, axis in enumerate(self.shape) if isinstance(axis, str))
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        if len(shape) != len(self.shape):
+            return False
+        return all(shape[position] == size for position, size in self._fixed)
 
     def _refuse(self, got: str) -> None:
         raise SignatureError(tensor=self.name, expected=self.describe(), got=got)
@@ -91,6 +112,10 @@ class ModelSignature:
                 if not spec.shape:
                     raise ValueError(f"'{spec.name}' has no axis; the first one must be the batch")
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(spec.name for spec in self.inputs)
+
     def check_inputs(self, tensors: Tensors) -> int:
         """Check a feed against the inputs.
 
@@ -105,7 +130,7 @@ class ModelSignature:
                 empty, or two tensors disagree about a symbolic axis.
         """
         for name in tensors:
-            if all(spec.name != name for spec in self.inputs):
+            if name not in self._names:
                 expected = ", ".join(spec.name for spec in self.inputs)
                 raise SignatureError(tensor=name, expected=f"only {expected}", got="not an input")
         axes: dict[str, int] = {}
@@ -114,8 +139,9 @@ class ModelSignature:
                 raise SignatureError(tensor=spec.name, expected=spec.describe(), got="missing")
             array = tensors[spec.name]
             spec.check(array)
-            for axis, size in zip(spec.shape, array.shape, strict=True):
-                if isinstance(axis, str) and axes.setdefault(axis, size) != size:
+            for position, axis in spec.symbolic:
+                size = array.shape[position]
+                if axes.setdefault(axis, size) != size:
                     got = f"of size {size} on axis '{axis}'"
                     raise SignatureError(tensor=spec.name, expected=f"size {axes[axis]}", got=got)
         batch = int(tensors[self.inputs[0].name].shape[0])

@@ -114,7 +114,7 @@ def _decode(path: Path, encoding: str | None) -> str:
         reason = (
             f"byte 0x{data[exc.start]:02x} in line {line} (byte {exc.start + 1} of the file) is "
             f"not {name}; text in {name} was expected; convert it, such as with 'iconv -f latin1 "
-            "-t utf-8', or name its encoding"
+            "-t utf-8'"
         )
         raise DataError(source=str(path), reason=reason) from exc
     except (LookupError, ValueError) as exc:

@@ -69,6 +69,32 @@ def count_attention(model: onnx.ModelProto) -> int:
     return sum(node.op_type == "Attention" for node in model.graph.node)
 
 
+def masked_additions(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of the nodes that make a mask and add it to attention scores.
+
+    They hold the mask's far value: no range of eight bits can hold it and the scores.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    softened = {node.input[0] for node in model.graph.node if node.op_type == "Softmax"}
+    found: dict[str, None] = {}
+    for node in model.graph.node:
+        if node.op_type != "Add" or node.output[0] not in softened:
+            continue
+        found[node.name] = None
+        # The other operand is the scores: a product. What leads to the mask is followed up.
+        waiting = [name for name in node.input if _makes_mask(makers.get(name))]
+        while waiting:
+            maker = makers.get(waiting.pop())
+            if maker is not None and _makes_mask(maker):
+                found[maker.name] = None
+                waiting.extend(maker.input)
+    return tuple(found)
+
+
+def _makes_mask(node: onnx.NodeProto | None) -> bool:
+    return node is not None and node.op_type in ("Unsqueeze", "Mul", "Sub", "Cast")
+
+
 def expand_attention(model: onnx.ModelProto) -> onnx.ModelProto:
     """Write each ``Attention`` as one projection and plain products.
 

@@ -25,6 +25,8 @@ require("transformers", extra="hf")
 require("optimum.exporters.onnx", extra="hf")
 
 CORE_OUTPUT = "logits"
+# What one ONNX file can hold, less what is not weights.
+_MAX_WEIGHT_BYTES = 2_000_000_000
 
 
 def trace_text_model(module: Any) -> onnx.ModelProto:
@@ -38,8 +40,15 @@ def trace_text_model(module: Any) -> onnx.ModelProto:
         classes)``.
 
     Raises:
-        ExportError: optimum does not know the architecture, or another operator set came out.
+        ExportError: optimum does not know the architecture, the weights are too many for one file,
+            or another operator set came out.
     """
+    size = sum(row.numel() * row.element_size() for row in module.parameters())
+    if size > _MAX_WEIGHT_BYTES:
+        raise ExportError(
+            f"the model's weights are {size / 1e9:.1f} GB; at most {_MAX_WEIGHT_BYTES / 1e9:.1f} "
+            "were expected, what one ONNX file holds; choose a smaller model"
+        )
     from optimum.exporters.onnx import onnx_export_from_model
 
     with tempfile.TemporaryDirectory(prefix="edgeml-export-") as folder:

@@ -6,6 +6,7 @@ keep it true. A pass builds one, edits, and calls :meth:`Graph.finish`.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,9 +92,10 @@ class Graph:
         )
 
     def finish(self) -> onnx.ModelProto:
-        """Return the edited model: sorted, without what nobody reads."""
+        """Return the edited model: sorted, without what nobody reads; equal constants are one."""
         graph = self._model.graph
         nodes = self._alive()
+        self._join_equal_constants(nodes)
         read = {name for node in nodes for name in node.input} | set(self.outputs)
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(nodes)
@@ -103,6 +105,23 @@ class Graph:
             self._model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
         OnnxModel(self._model).topological_sort()
         return self._model
+
+    def _join_equal_constants(self, nodes: Sequence[onnx.NodeProto]) -> None:
+        """Let equal constants be read under one name: layers that share weights share them."""
+        firsts: dict[tuple[object, ...], str] = {}
+        other: dict[str, str] = {}
+        for name in dict.fromkeys(name for node in nodes for name in node.input):
+            if name not in self._constants:
+                continue
+            value = numpy_helper.to_array(self._constants[name])
+            digest = hashlib.sha256(value.tobytes()).digest()
+            first = firsts.setdefault((str(value.dtype), value.shape, digest), name)
+            if first != name:
+                other[name] = first
+        for node in nodes:
+            for index, name in enumerate(node.input):
+                if name in other:
+                    node.input[index] = other[name]
 
     def _alive(self) -> list[onnx.NodeProto]:
         """Return the nodes that an output depends on."""

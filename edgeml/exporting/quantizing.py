@@ -6,6 +6,8 @@ them.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -141,20 +144,21 @@ def quantize_core(
         prepared, target = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         try:
             _prepare(core, prepared)
-            quantize_static(
-                prepared,
-                target,
-                _Reader(name, samples, count=recipe.num_samples, batch=batch),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(recipe.op_types) or None,
-                nodes_to_exclude=list(recipe.float_nodes),
-                per_channel=recipe.per_channel,
-                reduce_range=recipe.types.reduce_range,
-                activation_type=_TYPES[recipe.types.activations],
-                weight_type=_TYPES[recipe.types.weights],
-                calibrate_method=_METHODS[recipe.calibration],
-                extra_options=options,
-            )
+            with _quiet():
+                quantize_static(
+                    prepared,
+                    target,
+                    _Reader(name, samples, count=recipe.num_samples, batch=batch),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=list(recipe.op_types) or None,
+                    nodes_to_exclude=list(recipe.float_nodes),
+                    per_channel=recipe.per_channel,
+                    reduce_range=recipe.types.reduce_range,
+                    activation_type=_TYPES[recipe.types.activations],
+                    weight_type=_TYPES[recipe.types.weights],
+                    calibrate_method=_METHODS[recipe.calibration],
+                    extra_options=options,
+                )
         except Exception as exc:
             reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
             raise ExportError(
@@ -166,10 +170,18 @@ def quantize_core(
 def _prepare(core: onnx.ModelProto, target: Path) -> None:
     """Fold batch norms and infer shapes; where symbolic inference cannot finish, without it.
 
-    A graph with operators of ONNX Runtime's own has been rewritten by us and is left as it is.
+    A graph with operators of ONNX Runtime's own has been rewritten by us: only shapes are inferred,
+    without which the quantizer would leave its tensors in float.
     """
     if any(node.domain == CONTRIB for node in core.graph.node):
-        onnx.save(core, target)
+        # ONNX's own inference does not know these operators; ONNX Runtime writes what it inferred.
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.optimized_model_filepath = str(target)
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(
+            core.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         return
     try:
         quant_pre_process(core, target)
@@ -177,6 +189,18 @@ def _prepare(core: onnx.ModelProto, target: Path) -> None:
         if "symbolic shape inference" not in str(exc):
             raise
         quant_pre_process(core, target, skip_symbolic_shape=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantizer's notes, one for each tensor that it leaves in float, off the terminal."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from edgeml.core.predictor import Prediction
@@ -36,12 +36,14 @@ class ClassLabels:
         Raises:
             ModelOutputError: A probability is NaN or infinite.
         """
-        if not np.isfinite(probabilities).all():
+        rows = probabilities.tolist()
+        # A sum is finite only if each of its terms is; for one short row that beats numpy.
+        if not all(math.isfinite(sum(row)) for row in rows):
             raise ModelOutputError(tensor="probabilities")
-        return [self._one(row.tolist(), served_by) for row in probabilities]
+        return [self._one(row, served_by) for row in rows]
 
     def _one(self, row: list[float], served_by: str) -> Prediction:
-        best = max(range(len(row)), key=row.__getitem__)
+        best = row.index(max(row))
         holding: tuple[str, ...] = ()
         if self.multi_label:
             pairs = zip(self.names, row, strict=True)

@@ -58,8 +58,8 @@ class TaskPredictor:
     Args:
         task: Pre- and post-processing.
         engine: What runs the tensors; it checks its feed itself.
-        batch_engine: What runs feeds of more than one sample, where ``engine``'s answers would
-            depend on their neighbours; None means ``engine``.
+        batch_engine: What runs batches, streams and feeds of more than one sample, where
+            ``engine``'s answers would depend on their neighbours; None means ``engine``.
     """
 
     def __init__(self, task: Task, engine: Engine, *, batch_engine: Engine | None = None) -> None:
@@ -122,9 +122,6 @@ class TaskPredictor:
             InputError: An item is unusable, or ``on_error`` is neither word.
             ClosedError: The predictor was closed.
         """
-        if isinstance(items, (str, bytes, bytearray, memoryview)):
-            kind = type(items).__name__
-            raise InputError(f"the items are one {kind}; a list was expected; call predict()")
         return list(self.predict_stream(items, on_error=on_error))
 
     def predict_stream(
@@ -148,8 +145,9 @@ class TaskPredictor:
         """
         if on_error not in ("raise", "return"):
             raise InputError(f"on_error is {on_error!r}; 'raise' or 'return' was expected")
+        stream = _stream_of(items)
         self._check_open()
-        return self._stream(iter(items), keep_errors=on_error == "return")
+        return self._stream(stream, keep_errors=on_error == "return")
 
     def _stream(
         self, items: Iterator[Any], *, keep_errors: bool
@@ -158,14 +156,16 @@ class TaskPredictor:
         window = list(itertools.islice(items, size))
         following = list(itertools.islice(items, size)) if len(window) == size else []
         if not following:  # the common case: no thread for one window
-            yield from self._answer(self._prepare_window(window, 0, keep_errors), keep_errors)
+            engine = self._engine if len(window) == 1 else self._batch_engine
+            prepared = self._prepare_window(window, 0, keep_errors)
+            yield from self._answer(prepared, keep_errors, engine)
             return
         with ThreadPoolExecutor(max_workers=1) as ahead:
             prepared = self._prepare_window(window, start, keep_errors)
             while prepared:
                 start += size
                 pending = ahead.submit(self._prepare_window, following, start, keep_errors)
-                yield from self._answer(prepared, keep_errors)
+                yield from self._answer(prepared, keep_errors, self._batch_engine)
                 following = list(itertools.islice(items, size))
                 prepared = pending.result()
 
@@ -237,15 +237,21 @@ class TaskPredictor:
                 prepared.append(exc)
         return prepared
 
-    def _answer(self, prepared: Sequence[Any], keep_errors: bool) -> list[Prediction | EdgemlError]:  # noqa: FBT001
-        """Answer one window in its order."""
+    def _answer(
+        self,
+        prepared: Sequence[Any],
+        keep_errors: bool,  # noqa: FBT001
+        engine: Engine,
+    ) -> list[Prediction | EdgemlError]:
+        """Answer one window in its order, with one engine.
+
+        Also a feed of one sample: who shares a feed is decided by who else is in the window.
+        """
         answers: list[Prediction | EdgemlError] = [*prepared]
         places = [i for i, row in enumerate(prepared) if not isinstance(row, EdgemlError)]
         usable = [prepared[place] for place in places]
         for group in self._task.batches(usable) if usable else ():
-            tensors = self._task.collate([usable[index] for index in group])
-            engine = self._engine_for(tensors)
-            outputs = self._run(engine, tensors)
+            outputs = self._run(engine, self._task.collate([usable[index] for index in group]))
             rows = self._interpret(outputs, len(group), engine.served_by, keep_errors=keep_errors)
             for index, row in zip(group, rows, strict=True):
                 if isinstance(row, Prediction) and self._task.is_truncated(usable[index]):
@@ -275,3 +281,14 @@ class TaskPredictor:
             except ModelOutputError as exc:
                 answers.append(exc)
         return answers
+
+
+def _stream_of(items: Iterable[Any]) -> Iterator[Any]:
+    """Return an iterator over items; a text or a single object would be a mistake."""
+    try:
+        if not isinstance(items, (str, bytes, bytearray, memoryview)):
+            return iter(items)
+    except TypeError:
+        pass
+    kind = type(items).__name__
+    raise InputError(f"the items are one {kind}; a list was expected; call predict()")

@@ -201,12 +201,21 @@ class TextTask:
     def pad(self, prepared: Sequence[EncodedText], *, length: int) -> Tensors:
         """Join texts into one feed, padded on the right to ``length`` tokens."""
         shape = (len(prepared), length)
+        if len(prepared) == 1 and len(prepared[0].ids) == length:  # nothing to pad
+            feed = {
+                INPUT_IDS: prepared[0].ids.reshape(shape),
+                ATTENTION_MASK: np.ones(shape, np.int64),
+            }
+            return self._with_types(feed, shape)
         ids = np.full(shape, self.preprocessing.pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
         for row, text in enumerate(prepared):
             ids[row, : len(text.ids)] = text.ids
             mask[row, : len(text.ids)] = 1
-        feed = {INPUT_IDS: ids, ATTENTION_MASK: mask}
+        return self._with_types({INPUT_IDS: ids, ATTENTION_MASK: mask}, shape)
+
+    def _with_types(self, feed: dict[str, npt.NDArray[Any]], shape: tuple[int, int]) -> Tensors:
+        """Add the token types where the model takes them: one text is all of the first."""
         if TOKEN_TYPE_IDS in self.preprocessing.inputs:
             feed[TOKEN_TYPE_IDS] = np.zeros(shape, dtype=np.int64)
         return feed

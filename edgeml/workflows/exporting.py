@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeml._optional import require
 from edgeml.core.bundle import Bundle, check_replaceable
 from edgeml.core.gate import Gate
 from edgeml.core.paired import compare_accuracy
@@ -158,6 +159,7 @@ def _open(
 
     path = Path(source)
     if not (path / FILE).is_file() and looks_like_hub(source):
+        require("transformers", extra="hf")
         from edgeml.workflows.hugging_face_source import open_hugging_face_source
 
         return open_hugging_face_source(str(source), data, seed=settings.seed, progress=progress)
@@ -181,7 +183,10 @@ def looks_like_hub(source: str | Path) -> bool:
     path = Path(source)
     if path.exists():
         return (path / "config.json").is_file()
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
+    # Where the first part is a folder here, the second is a mistyped name in it.
+    return (
+        re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(source)) is not None and not path.parent.exists()
+    )
 
 
 def _prepare(source: Source, settings: ExportSettings) -> _Parts:
@@ -250,7 +255,11 @@ def _decide(made: list[Candidate], selection: LabelledSamples, gate: Gate) -> Se
     candidates = [row for row in made if not row.broken]
     fp32 = candidates[0]
     verdicts = {row.name: judge(row, fp32, selection, gate) for row in candidates}
-    return settle(candidates, verdicts)
+    settled = settle(candidates, verdicts)
+    for row in made:  # the best INT8 candidate may have taken the name of one that is broken
+        if row.broken and row.name in settled.verdicts:
+            row.name = f"{row.name}-broken"
+    return settled
 
 
 def _report_once(

@@ -69,7 +69,7 @@ def measure_candidates(
     """
     reference = source.reference(selection.inputs.first(_PARITY_SAMPLES), measuring.num_threads)
     single: dict[str, OnnxEngine] = {}
-    unsure: npt.NDArray[np.bool_] | None = None
+    unsure = _unsure(reference)
     for done, candidate in enumerate(candidates):
         note = candidate.name
         progress(ProgressEvent(stage="prove", done=done, total=len(candidates), note=note))
@@ -91,8 +91,6 @@ def measure_candidates(
         except (BundleError, InferenceError) as exc:
             candidate.broken = f"ONNX Runtime cannot run it ({exc})"
             single.pop(candidate.name, None)
-        if done == 0 and candidate.probabilities is not None:
-            unsure = _unsure(candidate.probabilities)
     progress(ProgressEvent(stage="prove", done=len(candidates), total=len(candidates)))
     if not candidates[0].broken:
         _time(candidates, single, selection.inputs, plan=measuring.plan, progress=progress)
@@ -156,7 +154,9 @@ def judge(
     paired = compare_accuracy(
         selection.right(fp32.probabilities), selection.right(candidate.probabilities)
     )
-    agreement = compare_agreement(fp32.probabilities, candidate.probabilities)
+    agreement = compare_agreement(
+        fp32.probabilities, candidate.probabilities, multi_label=selection.targets.ndim == 2
+    )
     accurate, why = gate.judge_accuracy(paired)
     candidate.evidence["accuracy"] = {
         **asdict(paired),
@@ -233,15 +233,15 @@ def _check_invariance(
     engine: OnnxEngine,
     source: Source,
     inputs: Samples,
-    unsure: npt.NDArray[np.bool_] | None,
+    unsure: npt.NDArray[np.bool_],
 ) -> Invariance:
-    few = inputs.first(source.invariance_samples)
+    few = inputs.first(min(source.invariance_samples, len(unsure)))
     invariance = check_invariance(
         engine,
         few,
         padded=source.padded(few),
         tolerance=source.invariance_tolerance[candidate.precision],
-        unsure=None if unsure is None else unsure[: len(few)],
+        unsure=unsure[: len(few)],
     )
     candidate.evidence["invariance"] = invariance.to_json()
     candidate.batch_safe = invariance.ok
@@ -293,7 +293,9 @@ def settle(candidates: list[Candidate], verdicts: Mapping[str, tuple[str, str]])
         enough = "faster by a twentieth" if _passed(verdicts) else "proven faster"
         settled[single.name] = ("chosen", f"none of {others} is no worse and {enough} here")
     else:
-        why = f"fastest that is no worse: {verdicts[single.name][1]}"
+        fastest = max(_speed(row) for row in candidates if verdicts[row.name][0] == "passed")
+        lead = "fastest" if _speed(single) >= fastest else "about as fast as the fastest"
+        why = f"{lead} that is no worse: {verdicts[single.name][1]}"
         settled[single.name] = ("chosen", why)
     if together is not single and together is not candidates[0]:
         why = f"answers batches: {verdicts[together.name][1]}"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgeml.core.bundle import Bundle
 from edgeml.core.manifest import Variant
-from edgeml.errors import BundleError, HostMismatchWarning, InputError
+from edgeml.errors import BundleError, EdgemlError, HostMismatchWarning, InputError
 from edgeml.runtime.engine import OnnxEngine, SessionSettings
 from edgeml.runtime.host import check_threads, detect_host
 from edgeml.tasks.classification import ClassLabels
@@ -65,7 +65,11 @@ def load(
     together = _for_batches(opened, row)
     batch_engine = None
     if together.name != row.name:
-        batch_engine = open_engine(opened, together, num_threads=threads)
+        try:
+            batch_engine = open_engine(opened, together, num_threads=threads)
+        except EdgemlError:
+            engine.close()
+            raise
     predictor = TaskPredictor(task, engine, batch_engine=batch_engine)
     if verify == "golden":
         from edgeml.workflows.verifying import require_golden
@@ -74,7 +78,7 @@ def load(
             require_golden(opened, row, engine, task)
             if batch_engine is not None:
                 require_golden(opened, together, batch_engine, task)
-        except BundleError:
+        except EdgemlError:
             predictor.close()
             raise
     return predictor

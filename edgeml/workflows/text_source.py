@@ -11,13 +11,18 @@ import numpy.typing as npt
 
 from edgeml.core.progress import Progress, ProgressEvent
 from edgeml.data.dataset import Split, TextDataset, make_text_split, refuse_overlap
-from edgeml.data.opening import open_text_data, reopen_text
+from edgeml.data.opening import NAMED_TEXT, open_text_data, reopen_text
+from edgeml.errors import DataError, InputError
 from edgeml.exporting.calibration_lint import lint_sample, refuse_random_ids
-from edgeml.exporting.checks import INVARIANCE_TOLERANCE, INVARIANCE_TOLERANCE_MIXED
+from edgeml.exporting.checks import (
+    INVARIANCE_TOLERANCE,
+    INVARIANCE_TOLERANCE_MIXED,
+    run_batches,
+)
 from edgeml.exporting.from_transformers import trace_text_model
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.samples import Samples, TextSamples
-from edgeml.tasks.text import OUTPUT, TOKENIZER, TextPreprocessing, TextTask
+from edgeml.tasks.text import TOKENIZER, TextPreprocessing, TextTask
 from edgeml.training.checkpoint import Checkpoint, read_tokenizer
 from edgeml.training.text_engine import TextTorchEngine
 from edgeml.workflows.checkpoint_data import check_classes, describe_checkpoint, kept_split
@@ -30,6 +35,11 @@ if TYPE_CHECKING:
     from edgeml.workflows.candidates import Candidate
 
 _INVARIANCE_SAMPLES = 48
+_TABLE_OPTIONS = ("text_column", "label_column", "multi_label_separator")
+# Texts that the torch module answers at once: activations of long ones are large.
+_REFERENCE_BATCH = 8
+# Of so many texts to calibrate on one is held out to look for saturation.
+_HELD_OUT_EVERY = 4
 
 
 def open_text_source(
@@ -54,7 +64,7 @@ def open_text_source(
     Raises:
         DataError: The data is missing, has changed, or has other classes.
     """
-    dataset = open_text_data(data) if data is not None else reopen_text(checkpoint.data)
+    dataset = reopen_text(checkpoint.data) if data is None else _open_alike(data, checkpoint)
     return text_source_of(
         checkpoint,
         network,
@@ -132,6 +142,15 @@ def text_source_of(
     )
 
 
+def _open_alike(data: str | Path, checkpoint: Checkpoint) -> TextDataset:
+    """Open data as the checkpoint's own was: its columns, several labels a text or one."""
+    if isinstance(data, str) and data in NAMED_TEXT:
+        return open_text_data(data)
+    place = checkpoint.data["place"]
+    options = {name: place[name] for name in _TABLE_OPTIONS if name in place}
+    return open_text_data(data, **options)
+
+
 class _TextJob:
     """What the parts of a text source share."""
 
@@ -155,7 +174,11 @@ class _TextJob:
     def prepare(self, indices: Indices) -> TextSamples:
         texts = []
         for done, index in enumerate(indices, start=1):
-            texts.append(self.task.prepare(self.dataset.items[index]))
+            try:
+                texts.append(self.task.prepare(self.dataset.items[index]))
+            except InputError as exc:
+                reason = f"row {index} cannot be used ({exc}); mend or remove it"
+                raise DataError(source=self.dataset.name, reason=reason) from exc
             if done % 1000 == 0 or done == len(indices):
                 event = ProgressEvent(stage="prepare texts", done=done, total=len(indices))
                 self.progress(event)
@@ -176,17 +199,18 @@ class _TextJob:
         core = trace_text_model(self.network)
         self.progress(ProgressEvent(stage="trace", done=1, total=1))
         self.progress(ProgressEvent(stage="quantize", done=0, total=1, note="calibrate"))
-        # The last quarter looks for saturation: calibration does not see it.
-        held = len(samples) // 4
+        # A quarter looks for saturation: calibration does not see it. Every fourth, since the rows
+        # of a table may be sorted by class.
+        kept, held = _hold_out(len(samples))
         source = TextSource(
             core=core,
             task=self.task,
             temperature=self.temperature,
-            calibration=samples.first(len(samples) - held),
-            held_out=TextSamples(self.task, samples.texts[len(samples) - held :]),
+            calibration=TextSamples(self.task, [samples.texts[index] for index in kept]),
+            held_out=TextSamples(self.task, [samples.texts[index] for index in held]),
         )
         candidates, findings = make_text_candidates(source, instruction_set=instruction_set)
-        targets = None if self.task.labels.multi_label else self.dataset.targets[calibration]
+        targets = None if self.task.labels.multi_label else self.dataset.targets[calibration[kept]]
         findings = [
             *lint_sample(targets, self.dataset.labels, num_samples=len(source.calibration)),
             *findings,
@@ -205,8 +229,15 @@ class _TextJob:
             multi_label=self.task.labels.multi_label,
             num_threads=num_threads,
         )
-        answers = engine.run(samples.feed(range(len(samples))))[OUTPUT]
+        answers = run_batches(engine, samples, batch=_REFERENCE_BATCH)
         return np.asarray(answers, dtype=np.float32)
+
+
+def _hold_out(count: int) -> tuple[Indices, Indices]:
+    """Return the positions that calibrate, and those that are held out, spread over all."""
+    positions = np.arange(count)
+    held = positions % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    return positions[~held], positions[held]
 
 
 def _padded(samples: Samples) -> Samples | None:

@@ -164,12 +164,15 @@ def test_the_tokenizer_gives_the_ids_of_the_edge(client, bundles):
 
 def test_requests_of_one_bucket_are_joined(client):
     texts = ["good " * (index % 12 + 1) for index in range(96)]
-    before = executions(client, "sentiment")
-    answers = burst(client, "sentiment_text", [[strings(text.encode())] for text in texts])
-    after = executions(client, "sentiment")
-    assert [error for _, error in answers if error] == []
-    assert after[0] - before[0] == 96
-    assert after[1] - before[1] < 96
+    joined = False
+    for _ in range(10):  # so small a model may answer each before the next one comes
+        before = executions(client, "sentiment")
+        answers = burst(client, "sentiment_text", [[strings(text.encode())] for text in texts])
+        after = executions(client, "sentiment")
+        assert [error for _, error in answers if error] == []
+        assert after[0] - before[0] == 96
+        joined = joined or after[1] - before[1] < 96
+    assert joined
 
 
 @pytest.mark.parametrize("model", ["mood", "mood_text"])

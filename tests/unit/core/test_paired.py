@@ -240,6 +240,20 @@ def test_agreement_is_what_its_definitions_say(rng: np.random.Generator) -> None
     assert result.max_difference == pytest.approx(np.abs(reference - candidate).max())
 
 
+def test_agreement_of_several_labels_is_that_of_each_label() -> None:
+    reference = np.array([[0.9, 0.6], [0.2, 0.7]])
+    higher = np.array([[0.99, 0.99], [0.2, 0.4]])
+    result = compare_agreement(reference, higher, multi_label=True)
+    assert result.flips == 0.5  # the second text loses its only label; the best class is the same
+    divergence = [
+        p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+        for p, q in zip(reference.ravel().tolist(), higher.ravel().tolist(), strict=True)
+    ]
+    assert result.mean_kl == pytest.approx(sum(divergence) / 2)
+    # Read as shares of one whole, probabilities that are all too high would look nearer than equal.
+    assert compare_agreement(reference[:1], higher[:1]).mean_kl < 0
+
+
 def test_a_probability_of_zero_is_no_infinity() -> None:
     result = compare_agreement(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
     assert result.flips == 1

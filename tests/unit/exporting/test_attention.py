@@ -17,6 +17,7 @@ from edgeml.exporting.attention import count_attention, expand_attention, recogn
 from edgeml.exporting.first_token import keep_first_token
 from edgeml.exporting.from_torch import OPSET, operator_set
 from edgeml.exporting.from_transformers import trace_text_model
+from edgeml.exporting.graph import Graph
 from tests.small_text import KINDS, vocabulary
 from tests.unit.exporting.cores import convolutions, operators, run
 
@@ -60,6 +61,23 @@ def traced(kind: str) -> onnx.ModelProto:
         for weights in module.parameters():
             torch.nn.init.normal_(weights, 0, 0.3)
     return trace_text_model(module)
+
+
+def test_layers_that_share_weights_share_them_still() -> None:
+    weight = np.arange(64, dtype=np.float32).reshape(8, 8)
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 18]>
+        g (float[batch, 8] x) => (float[batch, 8] y)
+        { a = MatMul(x, first)  b = MatMul(a, second)  y = MatMul(b, other) }
+    """)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value, name)
+        for name, value in (("first", weight), ("second", weight), ("other", weight + 1))
+    )
+    made = Graph(model).finish()
+    assert [row.name for row in made.graph.initializer] == ["first", "other"]
+    feed = {"x": np.ones((2, 8), np.float32)}
+    np.testing.assert_array_equal(run(made, feed), run(model, feed))
 
 
 @pytest.fixture(scope="module")

@@ -245,13 +245,23 @@ def test_a_stream_checks_its_arguments_before_it_is_read(words: Words) -> None:
         list(stream)
 
 
+@pytest.mark.parametrize("items", ["eel", b"eel", 5, None])
+def test_one_item_is_no_stream(words: Words, items: Any) -> None:
+    predictor = TaskPredictor(words, _echo("x"))
+    for call in (predictor.predict_stream, predictor.predict_batch):
+        with pytest.raises(InputError, match=r"a list was expected; call predict\(\)"):
+            call(items)
+
+
 def test_several_rows_go_to_the_engine_for_batches(words: Words) -> None:
     predictor = TaskPredictor(words, _echo("one"), batch_engine=_echo("many"))
     assert predictor.served_by == "one"
     assert predictor.predict("eel").served_by == "one"
     answers = predictor.predict_batch(["eel", "ox", "cat"])
-    # The ox is alone in its feed.
-    assert [answer.served_by for answer in answers] == ["many", "one", "many"]
+    # The ox is alone in its feed, and would not be beside another word of two letters.
+    assert {answer.served_by for answer in answers} == {"many"}
+    assert predictor.predict_batch(["ox"])[0].served_by == "one"
+    assert {answer.served_by for answer in predictor.predict_stream(STREAM)} == {"many"}
     for batch, name in ((1, "one"), (2, "many"), (5, "many")):
         feed = {"codes": np.full((batch, 3), 97)}
         assert {answer.served_by for answer in predictor.predict_tensors(feed)} == {name}

@@ -256,6 +256,9 @@ def test_of_equally_fast_ones_the_most_faithful_is_chosen(speedup: float, chosen
     )
     single, together = choose(rows, verdicts)
     assert (single.name, together.name) == (chosen, chosen)
+    _, settled, _, _ = settle(rows, verdicts)
+    lead = "fastest that" if chosen == "int8" else "about as fast as the fastest that"
+    assert settled["int8"][1].startswith(lead)
 
 
 def test_a_small_gain_for_single_items_alone_is_not_called_none() -> None:
@@ -278,7 +281,7 @@ def test_the_fastest_that_passed_is_chosen_and_called_int8() -> None:
     assert verdicts["fp32"][0] == "reference"
     others = kept[1].evidence["other_candidates"]
     assert [(row["name"], row["verdict"]) for row in others] == [
-        ("int8", "passed"),
+        ("int8-second", "passed"),
         ("int8-third", "rejected"),
     ]
     # Who had the reserved name before has taken another, with its verdict.

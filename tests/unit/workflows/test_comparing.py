@@ -15,6 +15,7 @@ from edgeml.core.timing import TimingPlan
 from edgeml.errors import InputError, SignatureError
 from edgeml.tasks.predictor import TaskPredictor
 from tests.small import INPUT, OUTPUT, TASK
+from tests.text_bundles import TEXT_LABELS, make_text_task
 
 PLAN = TimingPlan(rounds=4, calls=1, warmup=1)
 IMAGES = np.zeros((20, 8, 8, 3), dtype=np.uint8)
@@ -84,3 +85,69 @@ def test_labels_that_do_not_fit_are_refused() -> None:
 def test_tensors_that_do_not_fit_are_refused() -> None:
     with pytest.raises(SignatureError):
         edgeml.compare({"one": _reader("one")}, {INPUT: IMAGES[..., :1]}, baseline="one", plan=PLAN)
+
+
+TEXTS = ("the good film", "bad", "good", "the bad film", "good good")
+RIGHT = np.array([1, 0, 1, 0, 1])
+
+
+class _Reader:
+    """A text model that reads the class off its words, and keeps what it was asked."""
+
+    def __init__(self, name: str, *, wrong: str | None = None) -> None:
+        task = make_text_task()
+        vocabulary = {"bad": 2, "good": 3}
+        self.asked: list[str] = []
+
+        def answer(tensors: Tensors) -> dict[str, Any]:
+            ids = tensors["input_ids"]
+            good = (ids == vocabulary["good"]).any(axis=1).astype(int)
+            scores = np.array([[0.75, 0.25], [0.25, 0.75]], dtype=np.float32)
+            return {task.signature.outputs[0].name: scores[good]}
+
+        class Noting(TaskPredictor):
+            def predict(inner, item: Any) -> Any:  # noqa: N805
+                self.asked.append(item)
+                return super().predict("bad" if item == wrong else item)
+
+        self.predictor = Noting(task, FakeEngine(task.signature, answer=answer, served_by=name))
+
+
+def test_items_are_asked_in_the_same_order_of_all() -> None:
+    one, other = _Reader("one"), _Reader("two")
+    rows = edgeml.compare(
+        {"one": one.predictor, "two": other.predictor}, TEXTS, baseline="one", plan=PLAN
+    )
+    assert one.asked == other.asked
+    # One after the other, and from the first again.
+    assert one.asked == [TEXTS[i % len(TEXTS)] for i in range(len(one.asked))]
+    assert len(one.asked) == PLAN.warmup + PLAN.rounds * PLAN.calls
+    assert [row.accuracy for row in rows] == [None, None]
+
+
+def test_each_item_is_held_against_its_label() -> None:
+    one, other = _Reader("one"), _Reader("two", wrong="good")
+    rows = edgeml.compare(
+        {"one": one.predictor, "two": other.predictor},
+        list(TEXTS),
+        baseline="one",
+        labels=RIGHT,
+        plan=PLAN,
+    )
+    assert TEXT_LABELS == ("bad", "good")
+    assert [row.accuracy for row in rows] == [1.0, pytest.approx(0.8)]
+    assert [row.accuracy_drop for row in rows] == [0.0, pytest.approx(0.2)]
+    assert one.asked[: len(TEXTS)] == other.asked[: len(TEXTS)] == list(TEXTS)
+    assert one.asked == other.asked
+
+
+def test_items_that_have_not_a_label_each_are_refused() -> None:
+    with pytest.raises(InputError, match="5 labels were given for 4 samples"):
+        edgeml.compare(
+            {"one": _Reader("one").predictor}, TEXTS[1:], baseline="one", labels=RIGHT, plan=PLAN
+        )
+
+
+def test_no_items_are_refused() -> None:
+    with pytest.raises(InputError, match="no samples to compare on"):
+        edgeml.compare({"one": _Reader("one").predictor}, [], baseline="one", plan=PLAN)

@@ -57,7 +57,7 @@ def test_programs_get_the_documented_keys(tmp_path: Path) -> None:
     file, page = edgeml.write_report(tmp_path / "new/place", _report())
     assert (file.name, page.name) == ("report.json", "report.html")
     value = json.loads(file.read_text())
-    assert list(value) == ["recipe", "preset", "source", "rows", "metrics"]
+    assert list(value) == ["recipe", "preset", "source", "rows", "metrics", "tables"]
     assert value["rows"] == [ROW]
 
 
