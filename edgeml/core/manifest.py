@@ -9,6 +9,8 @@ from typing import Any
 from edgeml.core.signature import ModelSignature
 
 SCHEMA_VERSION = 1
+# What every installation has; other engines stand behind extras.
+ENGINE = "onnxruntime"
 TASKS = ("image-classification", "text-classification", "recommendation", "tensor")
 
 
@@ -30,6 +32,8 @@ class Variant:
         verdict: ``chosen``, ``passed``, ``rejected`` or ``reference``.
         reason: Why, in one sentence.
         batch_safe: Whether an answer stays the same whatever its neighbours in a batch.
+        engine: What runs the file: ``onnxruntime`` or ``openvino``. Two variants may share a file.
+        engine_options: What the engine is told beyond threads, such as ``inference_precision``.
         recipe: How the file was made.
         evidence: Everything else that was measured, by name.
     """
@@ -47,6 +51,8 @@ class Variant:
     verdict: str = "reference"
     reason: str = ""
     batch_safe: bool = True
+    engine: str = ENGINE
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,7 +66,8 @@ class Manifest:
     """Everything that a bundle says of itself; the keys are DESIGN's.
 
     ``chosen`` answers single items. Where its answers would depend on their neighbours,
-    ``chosen_for_batches`` names another; empty stands for the same one.
+    ``chosen_for_batches`` names another; empty stands for the same one. ``chosen_by_engine`` names
+    the best variant of each engine, for machines that have only some of them.
     """
 
     name: str
@@ -78,6 +85,7 @@ class Manifest:
     proven: bool = False
     multi_label: bool = False
     chosen_for_batches: str = ""
+    chosen_by_engine: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -90,6 +98,10 @@ class Manifest:
         for device, name in self.chosen_by_device.items():
             if name not in names:
                 raise ValueError(f"chosen for {device} is {name!r}, which is none of {names}")
+        for engine, name in self.chosen_by_engine.items():
+            row = self.variant(name)
+            if row is None or row.engine != engine:
+                raise ValueError(f"chosen for {engine} is {name!r}, which is no variant of it")
         if not self.chosen_for_batches:
             object.__setattr__(self, "chosen_for_batches", self.chosen)
         if self.chosen_for_batches not in names:
@@ -123,6 +135,7 @@ class Manifest:
             "chosen": self.chosen,
             "chosen_for_batches": self.chosen_for_batches,
             "chosen_by_device": dict(self.chosen_by_device),
+            "chosen_by_engine": dict(self.chosen_by_engine),
             "files": dict(self.files),
             "provenance": dict(self.provenance),
             "data": self.data,
@@ -178,16 +191,17 @@ class Manifest:
             data=str(value.get("data", "real")),
             proven=_flag(value, "proven"),
             multi_label=_flag(value, "multi_label"),
+            chosen_by_engine=dict(value.get("chosen_by_engine", {})),
             chosen_for_batches=_text({"chosen_for_batches": "", **value}, "chosen_for_batches"),
         )
 
 
 _NUMBER = (int, float, type(None))
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("name", "file", "precision", "sha256", "verdict", "reason"), str),
+    **dict.fromkeys(("name", "file", "precision", "sha256", "verdict", "reason", "engine"), str),
     **dict.fromkeys(("size_bytes", "opset"), int),
     **dict.fromkeys(("accuracy", "p50_ms", "speedup"), _NUMBER),
-    **dict.fromkeys(("recipe", "evidence"), dict),
+    **dict.fromkeys(("recipe", "evidence", "engine_options"), dict),
     "tuned_for": (str, type(None)),
     "batch_safe": bool,
 }
