@@ -39,6 +39,7 @@ _HOMES = {
     "serve_triton": "edgeml.workflows.serving",
     "training_curve": "edgeml.workflows.checkpoints",
     "training_report": "edgeml.workflows.checkpoints",
+    "tune": "edgeml.workflows.tuning",
     "verify": "edgeml.workflows.verifying",
     "write_report": "edgeml.workflows.reporting",
 }
@@ -73,6 +74,7 @@ __all__ = [
     "serve_triton",
     "training_curve",
     "training_report",
+    "tune",
     "verify",
     "write_report",
 ]
@@ -99,6 +101,7 @@ if TYPE_CHECKING:
     from edgeml.workflows.reporting import Report, ReportTable, write_report
     from edgeml.workflows.serving import connect, publish, serve_triton
     from edgeml.workflows.training import finetune
+    from edgeml.workflows.tuning import tune
     from edgeml.workflows.verifying import verify
 
 

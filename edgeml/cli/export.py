@@ -5,17 +5,26 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from edgeml.cli.durations import duration
 from edgeml.cli.output import Outcome, Verb, show_line, show_table
+from edgeml.core.manifest import ENGINE
 from edgeml.core.progress import Progress
 from edgeml.errors import GateError, InputError
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", help="checkpoint folder; or, with --data, a fine-tuned Hugging Face classifier"
+        "source",
+        help="checkpoint folder, .onnx file, package.module:factory; or, with --data, a fine-tuned "
+        "Hugging Face classifier of texts or images",
     )
     parser.add_argument("--out", required=True, help="folder of the bundle")
-    parser.add_argument("--data", default=None, help="prove on this data, not the checkpoint's")
+    parser.add_argument(
+        "--data",
+        default=None,
+        help="prove on this data, not the checkpoint's; for graphs an .npz: one array an input, "
+        "first axis samples, perhaps 'labels'",
+    )
     parser.add_argument("--name", default=None, help="the bundle's name")
     parser.add_argument("--bundle-version", default="1", help="the bundle's version (1)")
     parser.add_argument(
@@ -25,6 +34,31 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--require-proof", action="store_true", help="the bound of the drop must be within it too"
     )
     parser.add_argument("--threads", type=int, default=None, help="default: all we may use")
+    parser.add_argument(
+        "--budget", type=duration, default=600.0, help="begin no candidate after this, as 90s (10m)"
+    )
+    parser.add_argument(
+        "--engines", default=ENGINE, help="comma-separated: onnxruntime, openvino (onnxruntime)"
+    )
+    parser.add_argument(
+        "--goal", choices=("latency", "size"), default="latency", help="what is chosen by (latency)"
+    )
+    parser.add_argument(
+        "--outputs",
+        choices=("auto", "classes", "values"),
+        default="auto",
+        help="what a graph's output holds, without labels (auto)",
+    )
+    parser.add_argument(
+        "--candidate",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an .onnx file made elsewhere, to be judged too; may be repeated",
+    )
+    parser.add_argument(
+        "--sensitivity", action="store_true", help="measure blocks even where no choice needs it"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the calibration sample (0)")
     for flag, text in (
         ("--require-speedup", "fail unless the chosen variant is this many times as fast"),
@@ -50,7 +84,16 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         name=arguments.name,
         version=arguments.bundle_version,
         gate=gate,
-        settings=ExportSettings(num_threads=arguments.threads, seed=arguments.seed),
+        settings=ExportSettings(
+            num_threads=arguments.threads,
+            seed=arguments.seed,
+            budget_s=arguments.budget,
+            engines=tuple(filter(None, arguments.engines.split(","))),
+            goal=arguments.goal,
+            outputs=arguments.outputs,
+            files=tuple(arguments.candidate),
+            sensitivity=arguments.sensitivity,
+        ),
         progress=progress,
     )
     chosen = next(row for row in made.rows if row["name"] == made.bundle.manifest.chosen)
@@ -100,6 +143,9 @@ def _show(result: dict[str, Any]) -> None:
     columns = ("variant", "MB", "accuracy", "test", "p50 ms", "speed", "verdict", "reason")
     show_table(f"{result['bundle']}", columns, rows)
     together = result["chosen_for_batches"]
+    for note in result["notes"]:
+        show_line(f"note: {note}")
+    show_line(f"report: {result['report']}/report.html ({result['seconds']:.0f} s)")
     batches = f", {together} for batches" if together != result["chosen"] else ""
     show_line(f"chosen: {result['chosen']}{batches} (by device: {result['chosen_by_device']})")
 

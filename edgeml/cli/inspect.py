@@ -16,9 +16,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     del progress
     from edgeml.core.bundle import Bundle
+    from edgeml.runtime.host_profile import find_profile
 
-    manifest = Bundle.read(arguments.bundle).manifest
-    result = manifest.to_json()
+    bundle = Bundle.read(arguments.bundle)
+    result = bundle.manifest.to_json()
+    found = find_profile(bundle)
+    if found is not None:
+        chosen = found.setup.to_json() if found.setup is not None else None
+        result["host_profile"] = {"chosen": chosen, "problem": found.problem}
     return Outcome(result=result, show=lambda: _show(result))
 
 
@@ -45,6 +50,9 @@ def _show(result: dict[str, Any]) -> None:
     columns = ("variant", "MB", "accuracy", "p50 ms", "speed", "tuned for", "verdict", "reason")
     show_table("variants", columns, rows)
     show_line(f"chosen: {result['chosen']} (by device: {result['chosen_by_device']})")
+    profile = result.get("host_profile")
+    if profile is not None:
+        show_line(f"profile of this machine: {profile['problem'] or profile['chosen']}")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import edgeml
-from edgeml.cli import export, finetune, inspect, predict, publish, triton, verify
+from edgeml.cli import export, finetune, inspect, predict, publish, triton, tune, verify
 from edgeml.cli.output import Verb, progress_printer
 from edgeml.errors import (
     BundleError,
@@ -31,6 +31,7 @@ VERBS: tuple[Verb, ...] = (
     export.VERB,
     inspect.VERB,
     verify.VERB,
+    tune.VERB,
     predict.VERB,
     publish.VERB,
     *triton.VERBS,

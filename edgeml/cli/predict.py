@@ -5,23 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgeml.cli.output import Outcome, Verb, show_line, show_table
-from edgeml.core.predictor import Prediction
+from edgeml.cli.output import Outcome, Verb, show_line
+from edgeml.cli.predict_arrays import answer_archive, array_entries, check_archive
+from edgeml.cli.predict_rows import is_tensor, is_text, row_of, show_rows, verdict
 from edgeml.core.progress import Progress
-from edgeml.errors import EdgemlError, InputError
+from edgeml.errors import InputError
 
 if TYPE_CHECKING:
     from edgeml.core.manifest import Manifest
     from edgeml.data.text_lines import Entry
     from edgeml.tasks.predictor import TaskPredictor
-    from edgeml.workflows.offline import Refusals
 
 _MAX_STDIN_BYTES = 64 << 20  # above what an image may have, so that the refusal names its limit
-_SHOWN_CHARACTERS = 60
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +29,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="picture, or text (after -- where it begins with a dash), or with --out a table; "
-        "- reads stdin: one picture, or a text a line",
+        help="picture, or text (after -- where it begins with a dash), or with --out a table; for "
+        "other models an .npz with one array per input, first axis samples, or an .npy where there "
+        "is one input; - reads stdin: one picture, a text a line, or such a file",
     )
     parser.add_argument(
         "--jsonl",
@@ -43,9 +43,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         default=None,
-        metavar="TABLE",
+        metavar="FILE",
         help="answer the rows of INPUT (.csv, .tsv, .parquet, .jsonl) and write them here with "
-        "the columns label, score, truncated and error added; the formats may differ",
+        "the columns label, score, truncated and error added; the formats may differ; from arrays "
+        "an .npz with the outputs",
     )
     parser.add_argument(
         "--text-column",
@@ -66,6 +67,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     manifest = bundle.manifest
     _check_inputs(arguments, manifest)
     with edgeml.load(bundle, variant=arguments.variant, num_threads=arguments.threads) as predictor:
+        if arguments.out is not None and is_tensor(manifest):
+            return answer_archive(arguments.inputs, arguments.out, predictor, progress)
         if arguments.out is not None:
             return _answer_table(arguments, predictor, manifest, progress)
         if arguments.jsonl:
@@ -86,7 +89,9 @@ def _check_flags(arguments: argparse.Namespace) -> None:
 
 def _check_inputs(arguments: argparse.Namespace, manifest: Manifest) -> None:
     """Refuse inputs that would be taken for something else than was meant."""
-    if not _is_text(manifest):
+    if is_tensor(manifest):
+        _check_arrays(arguments)
+    elif not is_text(manifest):
         for flag, value in (("--out", arguments.out), ("--text-column", arguments.text_column)):
             if value is not None:
                 raise InputError(
@@ -98,6 +103,16 @@ def _check_inputs(arguments: argparse.Namespace, manifest: Manifest) -> None:
             _check_no_file(name)
     elif len(arguments.inputs) != 1 or arguments.inputs == ["-"]:
         raise InputError("--out takes one table; the path of one was expected; name it")
+
+
+def _check_arrays(arguments: argparse.Namespace) -> None:
+    if arguments.text_column is not None:
+        raise InputError(
+            "--text-column is for texts; this bundle's task is 'tensor'; leave it out and name the "
+            "arrays after the model's inputs"
+        )
+    if arguments.out is not None:
+        check_archive(arguments.inputs, arguments.out)
 
 
 def _check_no_file(name: str) -> None:
@@ -131,7 +146,7 @@ def _answer_table(
         multi_label=manifest.multi_label,
         progress=progress,
     )
-    error, code = _verdict(done.refusals, done.rows, "rows")
+    error, code = verdict(done.refusals, done.rows, "rows")
     columns = ", ".join(done.columns)
     return Outcome(
         result={
@@ -160,10 +175,10 @@ def _answer_lines(
     for entry, answer in answer_stream(predictor, entries):
         refusals.note(answer)
         total += 1
-        row = {**entry.keys, **_row(entry, answer, manifest)}
+        row = {**entry.keys, **row_of(entry, answer, manifest)}
         sys.stdout.write(json.dumps(row, allow_nan=False) + "\n")
     sys.stdout.flush()
-    error, code = _verdict(refusals, total, "inputs")
+    error, code = verdict(refusals, total, "inputs")
     return Outcome(result={}, code=code, error=error)
 
 
@@ -189,20 +204,23 @@ def _answer_all(
     for entry, given in zip(entries, answers, strict=True):
         answer = settle(entry, given)
         refusals.note(answer)
-        rows.append(_row(entry, answer, manifest))
-    error, code = _verdict(refusals, len(rows), "inputs")
+        rows.append(row_of(entry, answer, manifest))
+    error, code = verdict(refusals, len(rows), "inputs")
     return Outcome(
-        result={"predictions": rows}, show=lambda: _show(rows, manifest), code=code, error=error
+        result={"predictions": rows}, show=lambda: show_rows(rows, manifest), code=code, error=error
     )
 
 
 def _entries(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Entry]:
     from edgeml.data.text_lines import Entry, plain_entries, text_entries
 
+    if is_tensor(manifest):
+        yield from array_entries(arguments.inputs, manifest.signature)
+        return
     for name in arguments.inputs:
         if name != "-":
             yield Entry(item=name, shown=name)
-        elif not _is_text(manifest):
+        elif not is_text(manifest):
             # Past the limit the image task refuses it by name.
             yield Entry(item=sys.stdin.buffer.read(_MAX_STDIN_BYTES), shown=name)
         elif arguments.jsonl:
@@ -211,58 +229,9 @@ def _entries(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Entr
             yield from plain_entries(sys.stdin.buffer)
 
 
-def _is_text(manifest: Manifest) -> bool:
-    return manifest.task == "text-classification"
-
-
-def _verdict(refusals: Refusals, total: int, what: str) -> tuple[str | None, int]:
-    """Return the error line and the exit code."""
-    if not refusals.count:
-        return None, 0
-    text = f"{refusals.count} of {total} {what} were refused, first: {refusals.first}"
-    return text, 2 if refusals.of_input else 1
-
-
-def _row(entry: Entry, answer: Prediction | EdgemlError, manifest: Manifest) -> dict[str, Any]:
-    refused = isinstance(answer, EdgemlError)
-    given = Prediction() if isinstance(answer, EdgemlError) else answer
-    row: dict[str, Any] = {
-        "input": entry.shown,
-        "label": given.label,
-        "score": None if refused else given.score,
-        "scores": dict(given.scores),
-    }
-    if manifest.multi_label:
-        row["labels"] = list(given.labels)
-    if _is_text(manifest):
-        row["truncated"] = None if refused else given.truncated
-    if not refused:
-        row["served_by"] = given.served_by
-    row["error"] = str(answer) if refused else None
-    return row
-
-
-def _show(rows: Iterable[dict[str, Any]], manifest: Manifest) -> None:
-    lines = []
-    for row in rows:
-        cut = " (cut)" if row.get("truncated") else ""
-        label = ", ".join(row["labels"]) if manifest.multi_label else row["label"]
-        score = "-" if row["score"] is None else f"{row['score']:.4f}"
-        name = row["input"] or "-"
-        if _is_text(manifest):
-            name = _short(name)
-        # A name may hold bytes that no terminal takes.
-        name = name.encode(errors="replace").decode()
-        lines.append((name, label or "-", score, row["error"] or f"{row['served_by']}{cut}"))
-    show_table("predictions", ("input", "label", "score", "served by"), lines)
-
-
-def _short(text: str) -> str:
-    one = " ".join(text[: 4 * _SHOWN_CHARACTERS].split())
-    short = len(text) > 4 * _SHOWN_CHARACTERS or len(one) > _SHOWN_CHARACTERS
-    return f"{one[:_SHOWN_CHARACTERS]}…" if short else one
-
-
 VERB = Verb(
-    name="predict", help="answer pictures or texts in-process", configure=_configure, run=_run
+    name="predict",
+    help="answer pictures, texts or arrays in-process",
+    configure=_configure,
+    run=_run,
 )

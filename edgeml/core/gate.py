@@ -19,6 +19,8 @@ class Gate:
         max_flips: Without labels: largest share of samples whose best class changes.
         max_mean_kl: Without labels: largest mean divergence, in nats.
         max_probability_difference: Without labels: largest difference of two probabilities.
+        max_relative_error: For outputs that are no class scores: largest error, relative to their
+            size, as a root of mean squares.
 
     Example:
         >>> Gate(max_accuracy_drop=0.003).max_accuracy_drop
@@ -30,9 +32,15 @@ class Gate:
     max_flips: float = 0.005
     max_mean_kl: float = 0.01
     max_probability_difference: float = 0.05
+    max_relative_error: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("max_accuracy_drop", "max_flips", "max_probability_difference"):
+        for name in (
+            "max_accuracy_drop",
+            "max_flips",
+            "max_probability_difference",
+            "max_relative_error",
+        ):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(
@@ -66,10 +74,15 @@ class Gate:
             agreement.flips <= self.max_flips
             and agreement.mean_kl <= self.max_mean_kl
             and agreement.max_difference <= self.max_probability_difference
+            and agreement.relative_error <= self.max_relative_error
         )
-        text = (
-            f"agreement with fp32: {100 * agreement.flips:.2f} % flips, "
-            f"mean KL {agreement.mean_kl:.2g}, largest difference {agreement.max_difference:.3f} "
-            f"({agreement.num_samples} samples, no labels)"
-        )
-        return passed, text
+        parts = []
+        if agreement.flips or agreement.mean_kl or agreement.max_difference:
+            parts.append(
+                f"{100 * agreement.flips:.2f} % flips, mean KL {agreement.mean_kl:.2g}, "
+                f"largest difference {agreement.max_difference:.3f}"
+            )
+        if agreement.relative_error:
+            parts.append(f"relative error {agreement.relative_error:.3g}")
+        found = ", ".join(parts) or "no difference"
+        return passed, f"agreement with fp32: {found} ({agreement.num_samples} samples, no labels)"

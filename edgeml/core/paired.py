@@ -146,12 +146,14 @@ class Agreement:
         flips: Share of samples whose best class, or set of labels, differs.
         mean_kl: Mean divergence of the candidate from the reference, in nats.
         max_difference: Largest difference between two probabilities.
+        relative_error: Error of outputs that are no class scores, relative to their size.
     """
 
     num_samples: int
     flips: float
     mean_kl: float
     max_difference: float
+    relative_error: float = 0.0
 
 
 def compare_agreement(

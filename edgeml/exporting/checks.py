@@ -9,14 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml.core.predictor import Engine
+from edgeml.exporting.answers import Answers, Reading, collect_answers, largest_differences
 from edgeml.tasks.samples import Samples
 
-# One table, a reason each. Differences of probabilities between a variant and the torch module.
+# One table, a reason each. Differences of probabilities, or of values relative to the largest,
+# between a variant and its source. Precisions that are not listed are judged by the gate instead.
 PARITY_TOLERANCE = {
     "fp32": 1e-4,  # the same arithmetic in another order of additions
     "fp16": 0.05,  # eleven bits of mantissa through some fifty layers
-    "int8": 1.0,  # judged by the gate on labels or agreement instead: single samples may move far
 }
+NO_TOLERANCE = 1.0
 # A neighbour may change the blocking of a float sum, never an integer one.
 INVARIANCE_TOLERANCE = 1e-4
 # Between the integer products of a transformer lie float sums; where their last bit meets the edge
@@ -26,16 +28,16 @@ INVARIANCE_TOLERANCE_MIXED = 0.01
 UNSURE_MARGIN = 1e-3
 # Replaying golden examples on another machine: other kernels, other orders of additions and
 # roundings.
-GOLDEN_TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.05}
+GOLDEN_TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05, "int8": 0.05, "int4": 0.05}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """Probabilities of a variant against those of its source.
+    """Answers of a variant against those of its source.
 
     Attributes:
         max_abs_diff: Largest difference found.
-        mean_abs_diff: Mean difference.
+        mean_abs_diff: Mean of the samples' largest differences.
         sample: Index of the sample with the largest difference.
         flips: Samples whose best class differs.
         tolerance: Largest difference allowed.
@@ -57,17 +59,18 @@ class Parity:
         return asdict(self)
 
 
-def check_parity(
-    reference: npt.NDArray[Any], candidate: npt.NDArray[Any], *, tolerance: float
-) -> Parity:
-    """Compare probabilities, float ``(samples, classes)`` each."""
-    differences = np.abs(reference.astype(np.float64) - candidate.astype(np.float64))
-    worst = np.nan_to_num(differences, nan=np.inf).max(axis=1)
+def check_parity(reference: Answers, candidate: Answers, *, tolerance: float) -> Parity:
+    """Compare a variant's answers with its source's."""
+    worst = largest_differences(reference, candidate)
+    ours, theirs = reference.probabilities, candidate.probabilities
+    flips = 0
+    if ours is not None and theirs is not None:
+        flips = int(np.sum(ours.argmax(axis=1) != theirs.argmax(axis=1)))
     return Parity(
         max_abs_diff=float(worst.max()),
-        mean_abs_diff=float(differences.mean()),
+        mean_abs_diff=float(worst.mean()),
         sample=int(worst.argmax()),
-        flips=int(np.sum(reference.argmax(axis=1) != candidate.argmax(axis=1))),
+        flips=flips,
         tolerance=tolerance,
     )
 
@@ -103,6 +106,7 @@ class Invariance:
 def check_invariance(
     engine: Engine,
     samples: Samples,
+    reading: Reading,
     *,
     batch_sizes: tuple[int, ...] = (3, 8),
     padded: Samples | None = None,
@@ -112,56 +116,41 @@ def check_invariance(
     """Run samples one at a time, in batches, and padded.
 
     Args:
-        engine: A classifier with one output.
+        engine: The model.
         samples: Preprocessed inputs.
+        reading: How its outputs are read.
         batch_sizes: Sizes to try; they differ from the size that the model was traced with.
         padded: The same samples with more padding, where there is such a thing.
-        tolerance: Largest difference of a probability that is allowed.
+        tolerance: Largest difference of an answer that is allowed.
         unsure: bool ``(samples,)``: where fp32's two best classes are so close that a flip does
             not count; None counts all.
     """
-    alone = run_batches(engine, samples, batch=1)
-    others = [run_batches(engine, samples, batch=size) for size in batch_sizes]
+    alone = collect_answers(engine, samples, reading, batch=1)
+    others = [collect_answers(engine, samples, reading, batch=size) for size in batch_sizes]
     if padded is not None:
-        others.append(run_batches(engine, padded, batch=1))
+        others.append(collect_answers(engine, padded, reading, batch=1))
     sure = np.ones(len(alone), dtype=bool) if unsure is None else ~unsure
-    flipped = [(alone.argmax(axis=1) != other.argmax(axis=1)) & sure for other in others]
     return Invariance(
-        max_abs_diff=max(float(np.abs(alone - other).max()) for other in others),
-        flips=max(int(rows.sum()) for rows in flipped),
+        max_abs_diff=max(
+            (float(largest_differences(alone, other).max()) for other in others), default=0.0
+        ),
+        flips=max((_flips(alone, other, sure) for other in others), default=0),
         batch_sizes=batch_sizes,
         padded=padded is not None,
         tolerance=tolerance,
     )
 
 
-def run_batches(
-    engine: Engine, samples: Samples, *, batch: int | None = None
-) -> npt.NDArray[np.float32]:
-    """Return a single-output engine's answers to all samples.
+def _flips(alone: Answers, other: Answers, sure: npt.NDArray[np.bool_]) -> int:
+    if alone.probabilities is None or other.probabilities is None:
+        return 0
+    flipped = alone.probabilities.argmax(axis=1) != other.probabilities.argmax(axis=1)
+    return int((flipped & sure).sum())
 
-    Args:
-        engine: A classifier with one output.
-        samples: Preprocessed inputs.
-        batch: Samples of one feed, in their order; None groups them as runs well.
 
-    Returns:
-        float32 ``(samples, classes)``, in the order of the samples.
-    """
-    output = engine.signature.outputs[0]
-    groups = (
-        samples.groups()
-        if batch is None
-        else [
-            list(range(start, min(start + batch, len(samples))))
-            for start in range(0, len(samples), batch)
-        ]
-    )
-    answers: npt.NDArray[np.float32] | None = None
-    for group in groups:
-        part = engine.run(samples.feed(group))[output.name]
-        if answers is None:
-            answers = np.empty((len(samples), *part.shape[1:]), dtype=part.dtype)
-        answers[group] = part
-    assert answers is not None
-    return answers
+def find_unsure(answers: Answers) -> npt.NDArray[np.bool_]:
+    """Return where the two best classes are so close that either is right."""
+    if answers.probabilities is None:
+        return np.zeros(len(answers), dtype=bool)
+    best = np.sort(answers.probabilities, axis=1)[:, -2:]
+    return np.asarray(best[:, 1] - best[:, 0] < UNSURE_MARGIN)

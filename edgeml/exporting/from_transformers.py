@@ -19,7 +19,8 @@ import onnx
 
 from edgeml._optional import require
 from edgeml.errors import ExportError
-from edgeml.exporting.from_torch import OPSET, operator_set
+from edgeml.exporting.from_torch import OPSET
+from edgeml.exporting.graph import operator_set
 
 require("transformers", extra="hf")
 require("optimum.exporters.onnx", extra="hf")

@@ -20,6 +20,8 @@ import onnxruntime
 MIN_SHARE = 0.8
 
 _HEAVY = frozenset({"Conv", "MatMul", "Gemm"})
+# What only the dynamic quantizer takes, and only where it is named.
+_RECURRENT = frozenset({"LSTM"})
 _QUANTIZED = frozenset(
     {
         "QLinearConv",
@@ -30,6 +32,8 @@ _QUANTIZED = frozenset(
         "MatMulInteger",
         "MatMulIntegerToFloat",
         "DynamicQuantizeMatMul",
+        "DynamicQuantizeLSTM",
+        "MatMulNBits",
     }
 )
 
@@ -42,11 +46,13 @@ class FusionProof:
         requested: Conv, MatMul and Gemm nodes of the source graph that were to run quantized.
         quantized: Kernels in the optimised graph that do.
         kernels: Every operator of the optimised graph, counted.
+        what: The operators that were to run quantized, in words.
     """
 
     requested: int
     quantized: int
     kernels: dict[str, int]
+    what: str = "Conv/MatMul/Gemm"
 
     @property
     def share(self) -> float:
@@ -85,7 +91,7 @@ def prove_fusion(
         float_nodes: Names of nodes of the source that were to stay in float.
         num_requested: How many were to be quantized; None counts them by the two above.
     """
-    wanted = _HEAVY & set(op_types) if op_types else _HEAVY
+    wanted = (_HEAVY | _RECURRENT) & set(op_types) if op_types else _HEAVY
     kept = set(float_nodes)
     if num_requested is None:
         num_requested = sum(
@@ -96,6 +102,7 @@ def prove_fusion(
         requested=num_requested,
         quantized=sum(count for name, count in kernels.items() if name in _QUANTIZED),
         kernels=dict(sorted(kernels.items())),
+        what="/".join(name for name in ("Conv", "MatMul", "Gemm", "LSTM") if name in wanted),
     )
 
 

@@ -158,3 +158,8 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
         if row.name == name:
             return helper.get_attribute_value(row)
     return default
+
+
+def operator_set(model: onnx.ModelProto) -> int:
+    """Return the version of the default operator set that a model uses."""
+    return int(next(row.version for row in model.opset_import if row.domain in ("", "ai.onnx")))

@@ -12,6 +12,7 @@ import onnxruntime
 from edgeml.core.dtypes import BY_RUNTIME
 from edgeml.core.signature import ModelSignature, Tensors, TensorSpec
 from edgeml.errors import BundleError, ClosedError, InferenceError, ProviderUnavailableError
+from edgeml.runtime.matching import check_signature, first_line
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -26,12 +27,15 @@ class SessionSettings:
         spinning: Whether idle threads keep a processor busy; faster on a machine of one's own,
             wasteful beside neighbours.
         optimised_path: Where to write the graph as ONNX Runtime will run it; None writes none.
+        arena: Whether ONNX Runtime keeps freed memory for its next call; without it a process is
+            smaller and a call may be slower.
     """
 
     num_threads: int = 1
     device: str = "cpu"
     spinning: bool = False
     optimised_path: Path | None = None
+    arena: bool = True
 
 
 class OnnxEngine:
@@ -60,12 +64,8 @@ class OnnxEngine:
         name = "the model" if isinstance(model, bytes) else str(model)
         self._session = _open(model, settings, name)
         found = _signature_of(self._session, name)
-        if signature is not None and not _fits(found, signature):
-            reason = (
-                f"the file takes and gives {_text(found)}; the manifest says {_text(signature)}; "
-                "export the bundle again"
-            )
-            raise BundleError(path=name, reason=reason)
+        if signature is not None:
+            check_signature(found, signature, path=name)
         self._signature = signature or found
         self._outputs = [spec.name for spec in self._signature.outputs]
         self._served_by = served_by
@@ -101,7 +101,7 @@ class OnnxEngine:
         try:
             values = session.run(self._outputs, dict(tensors))
         except Exception as exc:
-            raise InferenceError(reason=_first_line(exc)) from exc
+            raise InferenceError(reason=first_line(exc)) from exc
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
@@ -122,6 +122,7 @@ def _open(
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = settings.arena
     spinning = "1" if settings.spinning else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     if settings.optimised_path is not None:
@@ -130,7 +131,7 @@ def _open(
         source = model if isinstance(model, bytes) else str(model)
         session = onnxruntime.InferenceSession(source, options, providers=[wanted])
     except Exception as exc:
-        reason = f"ONNX Runtime cannot open it ({_first_line(exc)}); export it again"
+        reason = f"ONNX Runtime cannot open it ({first_line(exc)}); export it again"
         raise BundleError(path=name, reason=reason) from exc
     used = session.get_providers()
     if used[0] != wanted:
@@ -165,29 +166,3 @@ def _signature_of(session: onnxruntime.InferenceSession | None, name: str) -> Mo
     except ValueError as exc:
         reason = f"edgeml does not serve such a model: {exc}"
         raise BundleError(path=name, reason=reason) from exc
-
-
-def _fits(found: ModelSignature, declared: ModelSignature) -> bool:
-    """Return whether names, dtypes, ranks and fixed axes agree; symbolic names may differ."""
-    for side in ("inputs", "outputs"):
-        ours = {spec.name: spec for spec in getattr(declared, side)}
-        theirs = {spec.name: spec for spec in getattr(found, side)}
-        if ours.keys() != theirs.keys():
-            return False
-        for name, spec in ours.items():
-            other = theirs[name]
-            if spec.dtype != other.dtype or len(spec.shape) != len(other.shape):
-                return False
-            pairs = zip(spec.shape, other.shape, strict=True)
-            if any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs):
-                return False
-    return True
-
-
-def _text(signature: ModelSignature) -> str:
-    specs = (*signature.inputs, *signature.outputs)
-    return ", ".join(f"{spec.name} {spec.describe()}" for spec in specs)
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0][:200]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeml.core.bundle import Bundle
-from edgeml.core.manifest import Manifest, Variant
+from edgeml.core.manifest import ENGINE, Manifest, Variant
 from edgeml.core.signature import ModelSignature
 from edgeml.errors import InputError
 from edgeml.tasks.classification import ClassLabels
@@ -84,6 +84,8 @@ def part_of(contract: Contract) -> tuple[str, str] | None:
 def served_on_cpu(manifest: Manifest) -> Variant:
     """Return what a CPU server shall run: the chosen variant, or the best that is batch-safe.
 
+    A server runs ONNX Runtime: variants of other engines are passed over.
+
     Raises:
         InputError: No variant that was accepted gives the same answer whatever its neighbours.
     """
@@ -91,13 +93,16 @@ def served_on_cpu(manifest: Manifest) -> Variant:
     assert chosen is not None
     together = manifest.variant(manifest.chosen_for_batches)
     assert together is not None
-    for named in (chosen, together):
-        if named.batch_safe:
+    own = manifest.variant(manifest.chosen_by_engine.get(ENGINE, ""))
+    for named in (chosen, together, own):
+        if named is not None and named.batch_safe and named.engine == ENGINE:
             return named
     accepted = [
         variant
         for variant in manifest.variants
-        if variant.batch_safe and variant.verdict in ("chosen", "passed", "reference")
+        if variant.batch_safe
+        and variant.engine == ENGINE
+        and variant.verdict in ("chosen", "passed", "reference")
     ]
     if not accepted:
         raise InputError(
@@ -204,4 +209,5 @@ def task_of(contract: Contract, *, tokenizer: Callable[[], bytes] | None = None)
         contract["preprocessing"],
         labels_of(contract),
         tokenizer=tokenizer or missing,
+        signature=signature_of(contract),
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgeml.core.signature import ModelSignature
 from edgeml.errors import InputError
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import ImagePreprocessing, ImageTask
 from edgeml.tasks.predictor import Task
+from edgeml.tasks.tensor import TensorTask
 from edgeml.tasks.text import TextPreprocessing, TextTask
 
-RUNNABLE = ("image-classification", "text-classification")
+RUNNABLE = ("image-classification", "text-classification", "tensor")
 
 
 def open_task(
@@ -20,6 +22,7 @@ def open_task(
     labels: ClassLabels,
     *,
     tokenizer: Callable[[], bytes],
+    signature: ModelSignature,
 ) -> Task:
     """Build a task from its contract.
 
@@ -28,6 +31,7 @@ def open_task(
         preprocessing: The contract, as JSON values.
         labels: Names of the classes.
         tokenizer: Returns the contents of ``tokenizer.json``; called for text alone.
+        signature: Inputs and outputs of the model, which are all of the contract of ``tensor``.
 
     Raises:
         InputError: This version of edgeml does not run the task, or the contract is malformed.
@@ -36,4 +40,6 @@ def open_task(
         return ImageTask(preprocessing=ImagePreprocessing.from_json(preprocessing), labels=labels)
     if name == "text-classification":
         return TextTask(TextPreprocessing.from_json(preprocessing), labels, tokenizer())
+    if name == "tensor":
+        return TensorTask(signature=signature)
     raise InputError(f"its task is '{name}'; this edgeml runs {', '.join(RUNNABLE)}; update it")

@@ -6,13 +6,14 @@ neither: it asks for groups that run well together, and for the feed of any of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeml.core.signature import Tensors
+from edgeml.errors import InputError
 from edgeml.tasks.text import EncodedText, TextTask
 
 _BATCH = 32
@@ -39,6 +40,10 @@ class Samples(Protocol):
         """Return the first few samples."""
         ...
 
+    def part(self, start: int, stop: int) -> Samples:
+        """Return the samples from one position to before another."""
+        ...
+
 
 class ArraySamples:
     """Samples of one size, in one array.
@@ -57,17 +62,11 @@ class ArraySamples:
 
     def feed(self, indices: Sequence[int]) -> Tensors:
         """Return some rows of the array."""
-        first, count = indices[0], len(indices)
-        if list(indices) == list(range(first, first + count)):
-            return {self.name: self.array[first : first + count]}  # a view: nothing is copied
-        return {self.name: self.array[np.asarray(indices)]}
+        return _rows({self.name: self.array}, indices)
 
     def groups(self) -> list[list[int]]:
         """Return runs of thirty-two."""
-        return [
-            list(range(start, min(start + _BATCH, len(self))))
-            for start in range(0, len(self), _BATCH)
-        ]
+        return _runs(len(self), _BATCH)
 
     def typical(self) -> int:
         """Return 0: all cost the same."""
@@ -75,7 +74,63 @@ class ArraySamples:
 
     def first(self, count: int) -> ArraySamples:
         """Return the first few samples."""
-        return ArraySamples(self.name, self.array[:count])
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> ArraySamples:
+        """Return the samples from one position to before another."""
+        return ArraySamples(self.name, self.array[start:stop])
+
+
+class TensorSamples:
+    """Samples of one size each, in one array an input.
+
+    Args:
+        inputs: Input name to array, the first axis the samples.
+        max_batch: Most samples of one feed; None for thirty-two.
+
+    Raises:
+        InputError: There is no input, two have different numbers of samples, or ``max_batch`` is
+            below 1.
+    """
+
+    def __init__(
+        self, inputs: Mapping[str, npt.NDArray[Any]], *, max_batch: int | None = None
+    ) -> None:
+        counts = {name: len(array) for name, array in inputs.items()}
+        if len(set(counts.values())) != 1:
+            found = ", ".join(f"'{name}' {count}" for name, count in counts.items()) or "no input"
+            raise InputError(
+                f"the inputs have different numbers of samples ({found}); one number was expected; "
+                "check the arrays"
+            )
+        if max_batch is not None and max_batch < 1:
+            raise InputError(f"max_batch is {max_batch}; at least 1 was expected")
+        self.inputs = dict(inputs)
+        self.max_batch = max_batch
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def feed(self, indices: Sequence[int]) -> Tensors:
+        """Return some samples of every input."""
+        return _rows(self.inputs, indices)
+
+    def groups(self) -> list[list[int]]:
+        """Return runs of ``max_batch``, or of thirty-two."""
+        return _runs(len(self), self.max_batch or _BATCH)
+
+    def typical(self) -> int:
+        """Return 0: all cost the same."""
+        return 0
+
+    def first(self, count: int) -> TensorSamples:
+        """Return the first few samples."""
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> TensorSamples:
+        """Return the samples from one position to before another."""
+        few = {name: array[start:stop] for name, array in self.inputs.items()}
+        return TensorSamples(few, max_batch=self.max_batch)
 
 
 class TextSamples:
@@ -115,8 +170,27 @@ class TextSamples:
 
     def first(self, count: int) -> TextSamples:
         """Return the first few samples."""
-        return TextSamples(self.task, self.texts[:count], padded_to=self.padded_to)
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> TextSamples:
+        """Return the samples from one position to before another."""
+        return TextSamples(self.task, self.texts[start:stop], padded_to=self.padded_to)
 
     def padded(self, length: int) -> TextSamples:
         """Return the same texts, every feed padded to ``length`` tokens."""
         return TextSamples(self.task, self.texts, padded_to=length)
+
+
+def _rows(inputs: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]) -> Tensors:
+    """Return some rows of every array, in this order."""
+    first, count = indices[0], len(indices)
+    if list(indices) == list(range(first, first + count)):
+        # Views: nothing is copied.
+        return {name: array[first : first + count] for name, array in inputs.items()}
+    rows = np.asarray(indices)
+    return {name: array[rows] for name, array in inputs.items()}
+
+
+def _runs(count: int, size: int) -> list[list[int]]:
+    """Return positions in runs of ``size``; the last one may be shorter."""
+    return [list(range(start, min(start + size, count))) for start in range(0, count, size)]

@@ -1,19 +1,22 @@
-"""A variant on its way to a verdict, and the conversions that every task shares."""
+"""A variant on its way to a verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
+from edgeml.core.predictor import Engine
 from edgeml.core.signature import ModelSignature
 from edgeml.core.timing import Latency
-from edgeml.exporting.fusion import FusionProof
-from edgeml.runtime.engine import OnnxEngine, SessionSettings
+from edgeml.exporting.answers import Answers
+from edgeml.exporting.trials import Trial
+from edgeml.runtime.engine import SessionSettings
+from edgeml.runtime.opening import open_runtime
 from edgeml.tasks.samples import Samples
 
 
@@ -23,17 +26,24 @@ class LabelledSamples:
 
     Attributes:
         inputs: The samples.
-        targets: int64 ``(samples,)``; for multi-label models bool ``(samples, classes)``.
+        targets: int64 ``(samples,)``; for multi-label models bool ``(samples, classes)``; None
+            without labels.
     """
 
     inputs: Samples
-    targets: npt.NDArray[Any]
+    targets: npt.NDArray[Any] | None
 
-    def right(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """Return which samples were answered rightly; for multi-label, with every label right."""
-        if self.targets.ndim == 2:
-            return np.asarray(((probabilities >= 0.5) == self.targets).all(axis=1))
-        return np.asarray(probabilities.argmax(axis=1) == self.targets)
+    def right(self, answers: Answers) -> npt.NDArray[np.bool_]:
+        """Return which of the first samples were answered rightly.
+
+        For multi-label models that is with every label right.
+        """
+        assert self.targets is not None
+        assert answers.probabilities is not None
+        expected = self.targets[: len(answers)]
+        if expected.ndim == 2:
+            return np.asarray(((answers.probabilities >= 0.5) == expected).all(axis=1))
+        return np.asarray(answers.probabilities.argmax(axis=1) == expected)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,68 +51,54 @@ class Candidate:
     """One variant on its way to a verdict; fields fill up as it is measured.
 
     Attributes:
+        trial: How it is made and what runs it.
         name: Its name in the bundle.
-        precision: ``fp32``, ``fp16`` or ``int8``.
-        model: The assembled ONNX model.
-        recipe: How it was made.
-        tuned_for: Instruction set that it was made for, or None.
+        path: Its model; None where it could not be made.
+        recipe: How it was made, for the manifest.
         broken: Why it cannot be used at all; its other fields then mean nothing.
+        untried: Why it was not tried; likewise.
         failures: Proofs that it did not pass; each a sentence.
         evidence: What was measured, by name, as JSON values.
-        probabilities: float32 ``(samples, classes)`` on the selection split.
+        answers: To the selection split, or to its beginning where that was enough.
         latency: Its latency beside fp32's.
         batch_safe: Whether an answer stays the same whatever its neighbours and padding.
     """
 
+    trial: Trial
     name: str
-    precision: str
-    model: onnx.ModelProto
-    recipe: Mapping[str, Any]
-    tuned_for: str | None = None
+    path: Path | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     broken: str = ""
+    untried: str = ""
     failures: list[str] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
-    probabilities: npt.NDArray[np.float32] | None = None
+    answers: Answers | None = None
     latency: Latency | None = None
     batch_safe: bool = True
 
-    def engine(self, signature: ModelSignature, *, num_threads: int) -> OnnxEngine:
-        """Open this candidate's model."""
-        return OnnxEngine(
-            self.model.SerializeToString(),
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``fp16``, ``bf16``, ``int8`` or ``int4``."""
+        return self.trial.precision
+
+    @property
+    def usable(self) -> bool:
+        """Whether it was tried and runs."""
+        return not self.broken and not self.untried
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Size of its file."""
+        return self.path.stat().st_size if self.path is not None else None
+
+    def engine(self, signature: ModelSignature, *, num_threads: int) -> Engine:
+        """Open this candidate's model in its engine."""
+        assert self.path is not None
+        return open_runtime(
+            self.path,
+            engine=self.trial.engine,
             settings=SessionSettings(num_threads=num_threads),
             signature=signature,
-            served_by=f"onnxruntime/cpu/{self.name}",
+            served_by=f"{self.trial.engine}/cpu/{self.name}",
+            options=self.trial.engine_options,
         )
-
-    def note_fusion(self, proof: FusionProof) -> None:
-        """Keep a fusion proof as evidence, and as a failure where it is one."""
-        self.evidence["fusion"] = proof.to_json()
-        if not proof.ok:
-            self.failures.append(
-                f"only {proof.quantized} of {proof.requested} Conv/MatMul/Gemm run quantized"
-            )
-
-
-def attempt(candidate: Candidate, make: Callable[[], onnx.ModelProto], *, verb: str) -> bool:
-    """Make a candidate's model; a conversion that fails marks it broken and costs only itself.
-
-    Args:
-        candidate: What the model is for.
-        make: Makes it.
-        verb: What it was being, for the reason: ``converted`` or ``quantized``.
-
-    Returns:
-        Whether it was made.
-    """
-    try:
-        candidate.model = make()
-    except Exception as exc:
-        # Third-party converters raise anything, and their errors share no base.
-        candidate.broken = f"it cannot be {verb} ({_first_line(exc)})"
-        return False
-    return True
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0][:200]

@@ -14,21 +14,21 @@ from edgeml.core.progress import Progress, ProgressEvent
 from edgeml.data.dataset import ImageDataset, make_split
 from edgeml.data.opening import open_image_data, picture_hashes, prepare_images, reopen
 from edgeml.errors import DataError
+from edgeml.exporting.answers import Answers, Reading, read_outputs
+from edgeml.exporting.assembly import Assembly
 from edgeml.exporting.from_torch import trace_image_model
 from edgeml.tasks.classification import ClassLabels
-from edgeml.tasks.image import INPUT, OUTPUT, ImagePreprocessing, ImageTask
+from edgeml.tasks.image import INPUT, ImagePreprocessing, ImageTask
 from edgeml.tasks.samples import ArraySamples, Samples
 from edgeml.training.checkpoint import Checkpoint
 from edgeml.training.engine import TorchEngine
 from edgeml.training.loop import Normalisation
 from edgeml.workflows.checkpoint_data import check_classes, describe_checkpoint, kept_split
-from edgeml.workflows.image_candidates import make_image_candidates
 from edgeml.workflows.sources import Indices, Source
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
-
-    from edgeml.workflows.candidates import Candidate
 
 
 def open_image_source(
@@ -62,7 +62,12 @@ def open_image_source(
     return Source(
         task_name=checkpoint.task,
         task=task,
-        signature=task.signature,
+        assembly=Assembly(
+            frame="image",
+            signature=task.signature,
+            preprocessing=task.preprocessing.to_json(),
+        ),
+        reading=Reading(),
         preprocessing=task.preprocessing.to_json(),
         labels=checkpoint.labels,
         items=dataset.items,
@@ -74,7 +79,7 @@ def open_image_source(
         provenance=describe_checkpoint(checkpoint),
         prepare=job.prepare,
         refuse_seen=job.refuse_seen,
-        make_candidates=job.make_candidates,
+        make_core=job.make_core,
         reference=job.reference,
         encode=_encoded,
         describe=_described,
@@ -116,18 +121,14 @@ class _ImageJob:
             )
             raise DataError(source=self.dataset.name, reason=reason)
 
-    def make_candidates(self, calibration: Indices, instruction_set: str) -> list[Candidate]:
+    def make_core(self) -> onnx.ModelProto:
         contract = self.task.preprocessing
-        samples = self.prepare(calibration).array
         self.progress(ProgressEvent(stage="trace", done=0, total=1, note="torch to ONNX"))
         core = trace_image_model(self.network, height=contract.height, width=contract.width)
         self.progress(ProgressEvent(stage="trace", done=1, total=1))
-        self.progress(ProgressEvent(stage="quantize", done=0, total=1, note="fp16 and int8"))
-        made = make_image_candidates(core, self.task, samples, instruction_set=instruction_set)
-        self.progress(ProgressEvent(stage="quantize", done=1, total=1))
-        return made
+        return core
 
-    def reference(self, samples: Samples, num_threads: int) -> npt.NDArray[np.float32]:
+    def reference(self, samples: Samples, num_threads: int) -> Answers:
         contract = self.task.preprocessing
         engine = TorchEngine(
             self.network,
@@ -135,8 +136,7 @@ class _ImageJob:
             self.task.signature,
             num_threads=num_threads,
         )
-        answers = engine.run(samples.feed(range(len(samples))))[OUTPUT]
-        return np.asarray(answers, dtype=np.float32)
+        return read_outputs(engine.run(samples.feed(range(len(samples)))), Reading())
 
 
 def _encoded(item: Any) -> tuple[bytes, str]:

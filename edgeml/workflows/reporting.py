@@ -47,6 +47,14 @@ class ReportTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture of a report's own: a heading and SVG."""
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What a recipe found.
 
@@ -58,6 +66,7 @@ class Report:
         metrics: The recipe's own figures.
         curve: Step to smoothed training loss, for the picture.
         tables: What else the recipe shows, such as a confusion matrix.
+        pictures: What else it draws; on the page alone, since a program has the figures.
     """
 
     recipe: str
@@ -67,6 +76,7 @@ class Report:
     metrics: Mapping[str, Any]
     curve: Sequence[tuple[float, float]] = ()
     tables: Sequence[ReportTable] = ()
+    pictures: Sequence[Picture] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of ``report.json``."""
@@ -93,6 +103,7 @@ class Column:
 COLUMNS = (
     Column(key="target", heading="target"),
     Column(key="name", heading="variant"),
+    Column(key="engine", heading="engine"),
     Column(key="size_bytes", heading="MB", form=".2f", scale=1e-6),
     Column(key="accuracy", heading="accuracy", form=".4f"),
     Column(key="samples", heading="on", form=",.0f"),
@@ -148,6 +159,7 @@ def render_html(report: Report) -> str:
         parts.append(f"<h2>Median latency, batch 1, ms</h2>{_bars(timed)}")
     if report.curve:
         parts.append(f"<h2>Training loss</h2>{_curve(report.curve)}")
+    parts.extend(f"<h2>{escape(row.title)}</h2>{row.svg}" for row in report.pictures)
     parts.extend(_own_table(table) for table in report.tables)
     parts.append(_pairs("Metrics", report.metrics))
     return "\n".join(parts) + "\n"

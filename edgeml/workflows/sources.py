@@ -8,19 +8,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from edgeml.core.signature import ModelSignature
 from edgeml.data.dataset import Split
+from edgeml.exporting.answers import Answers, Reading
+from edgeml.exporting.assembly import Assembly
 from edgeml.exporting.checks import INVARIANCE_TOLERANCE
 from edgeml.tasks.predictor import Task
 from edgeml.tasks.samples import Samples
-from edgeml.workflows.candidates import Candidate
 
 Indices = npt.NDArray[np.int64]
 
 
-def _never_padded(samples: Samples) -> Samples | None:
-    return None
+def _nothing_seen(parts: Sequence[Samples]) -> None:
+    """Refuse nothing: of a model from elsewhere nobody knows what it was trained on."""
+
+
+def _no_findings(calibration: Samples, indices: Indices) -> list[dict[str, Any]]:
+    return []
+
+
+def _no_properties(samples: Samples) -> dict[str, npt.NDArray[Any]]:
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,51 +40,72 @@ class Source:
     Attributes:
         task_name: Such as ``image-classification``.
         task: Pre- and post-processing.
-        signature: Inputs and outputs of every variant.
+        assembly: What goes around the core; it holds the signature.
+        reading: How outputs become answers.
         preprocessing: The contract, as JSON values.
         labels: Class names in index order.
         items: The data's items.
-        targets: int64 ``(samples,)``; for multi-label models bool ``(samples, classes)``.
+        targets: int64 ``(samples,)``; for multi-label models bool ``(samples, classes)``; None
+            without labels.
         split: What calibrates and trains, what chooses, what reports.
         data_name: Name of the data.
         fingerprint: Hash of the data.
         foreign: Whether the data is not what the model was trained on.
         provenance: Model, data, training and versions, for the manifest.
+        make_core: Traces or reads the float core.
         prepare: Items by index, prepared.
         refuse_seen: Raises DataError where prepared samples were trained on.
-        make_candidates: Calibration indices and an instruction set to candidates, fp32 first.
-        reference: The source model's own probabilities, with so many threads.
+        lint: What is wrong with the calibration samples, as JSON values.
+        reference: The source model's own answers, with so many threads.
         encode: A golden item as bytes of a file, and the file's suffix.
         describe: Named properties of inputs in 0..1, for a drift monitor.
         files: Further files of the bundle.
-        multi_label: Whether several classes may hold at once.
-        padded: The same samples with more padding, or None where there is no padding.
+        quantized: How the source is quantized already; empty where it is not.
+        synthetic: Whether the data is made up.
+        notes: What the caller should know of the source; each a sentence.
+        batches: Whether several samples may share a feed.
         invariance_samples: How many samples invariance is tried on.
         invariance_tolerance: Precision to the largest difference allowed.
     """
 
     task_name: str
     task: Task
-    signature: ModelSignature
+    assembly: Assembly
+    reading: Reading
     preprocessing: Mapping[str, Any]
     labels: tuple[str, ...]
     items: Sequence[Any] | npt.NDArray[Any]
-    targets: npt.NDArray[Any]
+    targets: npt.NDArray[Any] | None
     split: Split
     data_name: str
     fingerprint: str
     foreign: bool
     provenance: Mapping[str, Any]
+    make_core: Callable[[], onnx.ModelProto]
     prepare: Callable[[Indices], Samples]
-    refuse_seen: Callable[[Sequence[Samples]], None]
-    make_candidates: Callable[[Indices, str], list[Candidate]]
-    reference: Callable[[Samples, int], npt.NDArray[np.float32]]
+    reference: Callable[[Samples, int], Answers]
     encode: Callable[[Any], tuple[bytes, str]]
-    describe: Callable[[Samples], dict[str, npt.NDArray[Any]]]
+    refuse_seen: Callable[[Sequence[Samples]], None] = _nothing_seen
+    lint: Callable[[Samples, Indices], list[dict[str, Any]]] = _no_findings
+    describe: Callable[[Samples], dict[str, npt.NDArray[Any]]] = _no_properties
     files: Mapping[str, bytes] = field(default_factory=dict)
-    multi_label: bool = False
-    padded: Callable[[Samples], Samples | None] = _never_padded
+    quantized: str = ""
+    synthetic: bool = False
+    notes: tuple[str, ...] = ()
+    batches: bool = True
     invariance_samples: int = 24
     invariance_tolerance: Mapping[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("fp32", "fp16", "int8"), INVARIANCE_TOLERANCE)
+        default_factory=lambda: dict.fromkeys(
+            ("fp32", "fp16", "bf16", "int8", "int4"), INVARIANCE_TOLERANCE
+        )
     )
+
+    @property
+    def signature(self) -> ModelSignature:
+        """Inputs and outputs of every variant."""
+        return self.assembly.signature
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether several classes may hold at once."""
+        return self.reading.multi_label

@@ -13,33 +13,27 @@ from edgeml.core.progress import Progress, ProgressEvent
 from edgeml.data.dataset import Split, TextDataset, make_text_split, refuse_overlap
 from edgeml.data.opening import NAMED_TEXT, open_text_data, reopen_text
 from edgeml.errors import DataError, InputError
-from edgeml.exporting.calibration_lint import lint_sample, refuse_random_ids
-from edgeml.exporting.checks import (
-    INVARIANCE_TOLERANCE,
-    INVARIANCE_TOLERANCE_MIXED,
-    run_batches,
-)
+from edgeml.exporting.answers import Answers, Form, Reading, collect_answers
+from edgeml.exporting.assembly import Assembly
+from edgeml.exporting.calibration_lint import lint_padding, lint_sample, refuse_random_ids
+from edgeml.exporting.checks import INVARIANCE_TOLERANCE, INVARIANCE_TOLERANCE_MIXED
 from edgeml.exporting.from_transformers import trace_text_model
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.samples import Samples, TextSamples
-from edgeml.tasks.text import TOKENIZER, TextPreprocessing, TextTask
+from edgeml.tasks.text import ATTENTION_MASK, TOKENIZER, TextPreprocessing, TextTask
 from edgeml.training.checkpoint import Checkpoint, read_tokenizer
 from edgeml.training.text_engine import TextTorchEngine
 from edgeml.workflows.checkpoint_data import check_classes, describe_checkpoint, kept_split
 from edgeml.workflows.sources import Indices, Source
-from edgeml.workflows.text_candidates import TextSource, make_text_candidates
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
-
-    from edgeml.workflows.candidates import Candidate
 
 _INVARIANCE_SAMPLES = 48
 _TABLE_OPTIONS = ("text_column", "label_column", "multi_label_separator")
 # Texts that the torch module answers at once: activations of long ones are large.
 _REFERENCE_BATCH = 8
-# Of so many texts to calibrate on one is held out to look for saturation.
-_HELD_OUT_EVERY = 4
 
 
 def open_text_source(
@@ -114,7 +108,13 @@ def text_source_of(
     return Source(
         task_name=checkpoint.task,
         task=task,
-        signature=task.signature,
+        assembly=Assembly(
+            frame="text",
+            signature=task.signature,
+            temperature=job.temperature,
+            multi_label=multi_label,
+        ),
+        reading=job.reading,
         preprocessing=task.preprocessing.to_json(),
         labels=checkpoint.labels,
         items=dataset.items,
@@ -126,18 +126,16 @@ def text_source_of(
         provenance={**describe_checkpoint(checkpoint), "temperature": job.temperature},
         prepare=job.prepare,
         refuse_seen=job.refuse_seen,
-        make_candidates=job.make_candidates,
+        make_core=job.make_core,
+        lint=job.lint,
         reference=job.reference,
         encode=lambda item: (str(item).encode(), ".txt"),
         describe=_described,
         files={TOKENIZER: tokenizer},
-        multi_label=multi_label,
-        padded=_padded,
         invariance_samples=_INVARIANCE_SAMPLES,
         invariance_tolerance={
             "fp32": INVARIANCE_TOLERANCE,
-            "fp16": INVARIANCE_TOLERANCE_MIXED,
-            "int8": INVARIANCE_TOLERANCE_MIXED,
+            **dict.fromkeys(("fp16", "bf16", "int8", "int4"), INVARIANCE_TOLERANCE_MIXED),
         },
     )
 
@@ -170,6 +168,8 @@ class _TextJob:
         self.dataset = dataset
         self.progress = progress
         self.temperature = float(checkpoint.training["temperature"])
+        form: Form = "independent" if task.labels.multi_label else "probabilities"
+        self.reading = Reading(form=form)
 
     def prepare(self, indices: Indices) -> TextSamples:
         texts = []
@@ -192,36 +192,25 @@ class _TextJob:
             self.dataset.name, (self.dataset.items[index] for index in held), self.checkpoint.seen
         )
 
-    def make_candidates(self, calibration: Indices, instruction_set: str) -> list[Candidate]:
-        samples = self.prepare(calibration)
-        refuse_random_ids([text.ids for text in samples.texts], source=self.dataset.name)
+    def make_core(self) -> onnx.ModelProto:
         self.progress(ProgressEvent(stage="trace", done=0, total=1, note="torch to ONNX"))
         core = trace_text_model(self.network)
         self.progress(ProgressEvent(stage="trace", done=1, total=1))
-        self.progress(ProgressEvent(stage="quantize", done=0, total=1, note="calibrate"))
-        # A quarter looks for saturation: calibration does not see it. Every fourth, since the rows
-        # of a table may be sorted by class.
-        kept, held = _hold_out(len(samples))
-        source = TextSource(
-            core=core,
-            task=self.task,
-            temperature=self.temperature,
-            calibration=TextSamples(self.task, [samples.texts[index] for index in kept]),
-            held_out=TextSamples(self.task, [samples.texts[index] for index in held]),
-        )
-        candidates, findings = make_text_candidates(source, instruction_set=instruction_set)
-        targets = None if self.task.labels.multi_label else self.dataset.targets[calibration[kept]]
-        findings = [
-            *lint_sample(targets, self.dataset.labels, num_samples=len(source.calibration)),
-            *findings,
-        ]
-        for row in candidates:
-            if row.recipe.get("activations") == "static":
-                row.evidence["calibration"] = [finding.to_json() for finding in findings]
-        self.progress(ProgressEvent(stage="quantize", done=1, total=1))
-        return candidates
+        return core
 
-    def reference(self, samples: Samples, num_threads: int) -> npt.NDArray[np.float32]:
+    def lint(self, calibration: Samples, indices: Indices) -> list[dict[str, Any]]:
+        """Look for what makes a calibration sample a bad one."""
+        assert isinstance(calibration, TextSamples)
+        refuse_random_ids([text.ids for text in calibration.texts], source=self.dataset.name)
+        targets = None if self.task.labels.multi_label else self.dataset.targets[indices]
+        masks = [calibration.feed([place])[ATTENTION_MASK] for place in range(len(calibration))]
+        findings = [
+            *lint_sample(targets, self.dataset.labels, num_samples=len(calibration)),
+            *lint_padding([np.asarray(mask) for mask in masks]),
+        ]
+        return [finding.to_json() for finding in findings]
+
+    def reference(self, samples: Samples, num_threads: int) -> Answers:
         engine = TextTorchEngine(
             self.network,
             self.task.signature,
@@ -229,20 +218,7 @@ class _TextJob:
             multi_label=self.task.labels.multi_label,
             num_threads=num_threads,
         )
-        answers = run_batches(engine, samples, batch=_REFERENCE_BATCH)
-        return np.asarray(answers, dtype=np.float32)
-
-
-def _hold_out(count: int) -> tuple[Indices, Indices]:
-    """Return the positions that calibrate, and those that are held out, spread over all."""
-    positions = np.arange(count)
-    held = positions % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
-    return positions[~held], positions[held]
-
-
-def _padded(samples: Samples) -> Samples | None:
-    assert isinstance(samples, TextSamples)
-    return samples.padded(samples.task.preprocessing.max_length)
+        return collect_answers(engine, samples, self.reading, batch=_REFERENCE_BATCH)
 
 
 def _described(samples: Samples) -> dict[str, npt.NDArray[Any]]:

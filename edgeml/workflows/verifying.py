@@ -12,8 +12,9 @@ import numpy as np
 from edgeml.core.bundle import GOLDEN, Bundle, Check
 from edgeml.core.manifest import Variant
 from edgeml.core.predictor import Engine
-from edgeml.errors import EdgemlError, IntegrityError
+from edgeml.errors import EdgemlError, IntegrityError, MissingExtraError
 from edgeml.runtime.host import detect_host
+from edgeml.runtime.host_profile import find_profile
 from edgeml.tasks.predictor import Task
 from edgeml.workflows.loading import open_engine, task_of
 
@@ -38,8 +39,9 @@ def verify(bundle: str | Path) -> Verification:
         bundle: The bundle's folder.
 
     Returns:
-        One check a file, one for the preprocessing, one a variant, one for the host. A host that
-        differs from the one tuned for is told, and is no failure.
+        One check a file, one for the preprocessing, one a variant, one for the host, and one for
+        the profile of ``edgeml tune`` where there is one. A host that differs from the one tuned
+        for, a profile of another one and an engine that is not installed are told, and no failure.
 
     Raises:
         BundleError: The folder is not a readable bundle at all.
@@ -49,6 +51,7 @@ def verify(bundle: str | Path) -> Verification:
     if all(check.ok for check in checks):
         checks += _golden_checks(opened)
     checks.append(_host_check(opened))
+    checks += _profile_checks(opened)
     return Verification(ok=all(check.ok for check in checks), checks=tuple(checks))
 
 
@@ -58,7 +61,7 @@ def require_golden(bundle: Bundle, variant: Variant, engine: Engine, task: Task)
     Raises:
         IntegrityError: Preprocessing or answers are not those of the export.
     """
-    for check in (_preprocessing_check(bundle, task), _variant_check(bundle, variant, engine)):
+    for check in (_preprocessing_check(bundle, task), golden_check(bundle, variant, engine)):
         if not check.ok:
             raise IntegrityError(path=str(bundle.path), reason=f"{check.name}: {check.detail}")
 
@@ -75,7 +78,9 @@ def _golden_checks(bundle: Bundle) -> list[Check]:
             # The variant itself: a predictor would give a batch to another where this one's
             # answers depend on their neighbours.
             with contextlib.closing(open_engine(bundle, variant, num_threads=1)) as engine:
-                checks.append(_variant_check(bundle, variant, engine))
+                checks.append(golden_check(bundle, variant, engine))
+        except MissingExtraError as exc:
+            checks.append(Check(name=f"golden {variant.name}", ok=True, detail=f"not run: {exc}"))
         except EdgemlError as exc:
             checks.append(Check(name=f"golden {variant.name}", ok=False, detail=str(exc)))
     return checks
@@ -103,7 +108,8 @@ def _preprocessing_check(bundle: Bundle, task: Task) -> Check:
     return Check(name=name, ok=True, detail=f"{len(golden.inputs)} inputs equal to the bit")
 
 
-def _variant_check(bundle: Bundle, variant: Variant, engine: Engine) -> Check:
+def golden_check(bundle: Bundle, variant: Variant, engine: Engine) -> Check:
+    """Compare a variant's answers to the golden tensors with those of the export."""
     golden = bundle.golden()
     name = f"golden {variant.name}"
     expected = golden.outputs.get(variant.name, {})
@@ -131,3 +137,13 @@ def _host_check(bundle: Bundle) -> Check:
         return Check(name="host", ok=True, detail=f"this machine has {mine}, as expected")
     detail = f"tuned for {tuned}, this machine has {mine}: export here to choose again"
     return Check(name="host", ok=True, detail=detail)
+
+
+def _profile_checks(bundle: Bundle) -> list[Check]:
+    found = find_profile(bundle)
+    if found is None:
+        return []
+    detail = f"used: {found.setup.describe()}" if found.setup is not None else ""
+    if found.problem:
+        detail = f"not used: it {found.problem}; run 'edgeml tune' again"
+    return [Check(name="host profile", ok=True, detail=detail)]

@@ -42,6 +42,7 @@ PUBLIC = [
     "serve_triton",
     "training_curve",
     "training_report",
+    "tune",
     "verify",
     "write_report",
 ]

@@ -15,7 +15,8 @@ from onnx import numpy_helper
 from edgeml.errors import ExportError
 from edgeml.exporting.attention import count_attention, expand_attention, recognise_attention
 from edgeml.exporting.first_token import keep_first_token
-from edgeml.exporting.from_torch import OPSET, operator_set
+from edgeml.exporting.from_torch import OPSET
+from edgeml.exporting.graph import operator_set
 from edgeml.exporting.from_transformers import trace_text_model
 from edgeml.exporting.graph import Graph
 from tests.small_text import KINDS, vocabulary

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeml.errors import ExportError
-from edgeml.exporting.from_torch import OPSET, operator_set, trace_image_model
+from edgeml.exporting.from_torch import OPSET, trace_image_model
+from edgeml.exporting.graph import operator_set
 from tests.unit.exporting.cores import run
 
 

@@ -16,8 +16,9 @@ from edgeml.serving.contract import (
     task_of,
     variant_of,
 )
+from edgeml.tasks.tensor import TensorTask
 from tests import bundles
-from tests.unit.serving.tiny_bundle import LABELS, make_tiny_bundle
+from tests.unit.serving.tiny_bundle import LABELS, make_lookup_bundle, make_tiny_bundle
 
 
 def test_it_carries_what_a_client_needs(tiny: Bundle):
@@ -47,8 +48,17 @@ def test_a_bundle_with_nothing_safe_in_a_batch_is_refused(tmp_path):
 
 def test_a_task_without_a_client_is_named(tmp_path):
     contract = contract_of(bundles.make_bundle(tmp_path / "sums.bundle"))
-    with pytest.raises(InputError, match=r"its task is 'tensor'; this edgeml runs image-"):
+    contract["task"] = "recommendation"
+    with pytest.raises(InputError, match=r"its task is 'recommendation'; this edgeml runs image-"):
         task_of(contract)
+
+
+def test_named_arrays_have_their_signature_for_a_contract(tmp_path):
+    bundle = make_lookup_bundle(tmp_path / "lookup.bundle")
+    task = task_of(decode_contract(encode_contract(contract_of(bundle))))
+    assert task == TensorTask(signature=bundle.manifest.signature)
+    feed = task.prepare({"ids": [3], "bias": [0, 1, 2]})
+    assert bundle.manifest.signature.check_inputs(feed) == 1
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,13 @@ def test_a_padding_token_that_is_not_there_is_refused() -> None:
 def test_a_contract_comes_back_from_json() -> None:
     value = json.loads(json.dumps(CONTRACT.to_json()))
     assert TextPreprocessing.from_json(value) == CONTRACT
-    task = open_task("text-classification", value, LABELS, tokenizer=lambda: FILE)
+    task = open_task(
+        "text-classification",
+        value,
+        LABELS,
+        tokenizer=lambda: FILE,
+        signature=TASK.signature,
+    )
     assert isinstance(task, TextTask)
     assert task.signature == TASK.signature
 

@@ -129,8 +129,8 @@ class ContractCase:
         ),
         ContractCase(
             id="other-task",
-            change=lambda value: value.update(task="tensor"),
-            says="this edgeml runs image-classification, text-classification",
+            change=lambda value: value.update(task="recommendation"),
+            says="this edgeml runs image-classification, text-classification, tensor",
         ),
         ContractCase(
             id="contract-of-another-task",

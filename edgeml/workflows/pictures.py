@@ -1,0 +1,102 @@
+"""The pictures of a search's report, as SVG that needs nothing from outside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+_WIDTH, _HEIGHT, _MARGIN = 640, 340, 56
+_COLOURS = {"chosen": "#1a7f37", "passed": "#0a6ebd", "reference": "#57606a"}
+_REJECTED = "#cf222e"
+_LARGEST_DOT = 22.0
+
+
+def pareto_picture(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw latency against quality, a dot's area being the size of the file.
+
+    Quality is accuracy, or agreement with fp32 where there are no labels. Rows without a latency
+    or a quality are left out; empty where none is left.
+
+    Args:
+        rows: As :class:`~edgeml.workflows.exporting.Exported` has them.
+    """
+    labelled = any(row.get("accuracy") is not None for row in rows)
+    key = "accuracy" if labelled else "agreement"
+    known = [
+        (row, float(row["p50_ms"]), float(row[key]))
+        for row in rows
+        if row.get("p50_ms") is not None and row.get(key) is not None
+    ]
+    if not known:
+        return ""
+    across = _scale([x for _, x, _ in known], _MARGIN, _WIDTH - 20)
+    down = _scale([y for _, _, y in known], _HEIGHT - _MARGIN, 20)
+    largest = max(float(row.get("size_bytes") or 1) for row, _, _ in known)
+    dots = []
+    for row, latency, quality in known:
+        share = float(row.get("size_bytes") or 1) / largest
+        colour = _COLOURS.get(str(row["verdict"]), _REJECTED)
+        x, y, radius = across(latency), down(quality), _LARGEST_DOT * math.sqrt(share) / 2
+        label = escape(str(row["name"]))
+        dots.append(
+            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius:.1f}' fill='{colour}' "
+            f"fill-opacity='.55'><title>{label}: {latency:.3f} ms, {quality:.4f}</title></circle>"
+            f"<text x='{x + radius + 3:.1f}' y='{y + 4:.1f}'>{label}</text>"
+        )
+    base = _HEIGHT - _MARGIN
+    ends = (min(x for _, x, _ in known), max(x for _, x, _ in known))
+    sides = (min(y for _, _, y in known), max(y for _, _, y in known))
+    axes = (
+        f"<line class='axis' x1='{_MARGIN}' y1='{base}' x2='{_WIDTH}' y2='{base}'/>"
+        f"<line class='axis' x1='{_MARGIN}' y1='10' x2='{_MARGIN}' y2='{base}'/>"
+        f"<text x='{across(ends[0]):.0f}' y='{base + 18}'>{ends[0]:.3g}</text>"
+        f"<text x='{across(ends[1]) - 24:.0f}' y='{base + 18}'>{ends[1]:.3g}</text>"
+        f"<text x='{_WIDTH / 2:.0f}' y='{base + 36}'>median latency, ms</text>"
+        f"<text x='4' y='{down(sides[0]):.0f}'>{sides[0]:.4f}</text>"
+        f"<text x='4' y='{down(sides[1]) + 4:.0f}'>{sides[1]:.4f}</text>"
+        f"<text x='4' y='{_HEIGHT / 2:.0f}'>{key}</text>"
+    )
+    return f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img'>{axes}{''.join(dots)}</svg>"
+
+
+def sensitivity_picture(blocks: Sequence[Mapping[str, Any]]) -> str:
+    """Draw each block's error for a millisecond saved; empty without blocks.
+
+    Args:
+        blocks: Rows of ``sensitivity`` in a search's report.
+    """
+    if not blocks:
+        return ""
+    step = 24
+    largest = max(float(row["error_per_ms"]) for row in blocks) or 1.0
+    drawn = []
+    for index, row in enumerate(blocks):
+        nodes = row["nodes"]
+        name = nodes[0] if len(nodes) == 1 else f"{nodes[0]} … {nodes[-1]}"
+        if len(name) > 48:
+            name = f"…{name[-47:]}"
+        width = (_WIDTH - 400) * float(row["error_per_ms"]) / largest
+        y = 4 + step * index
+        drawn.append(
+            f"<text x='0' y='{y + 14}'>{escape(name)}</text>"
+            f"<rect class='bar' x='300' y='{y}' width='{width:.1f}' height='16'/>"
+            f"<text x='{306 + width:.1f}' y='{y + 14}'>{float(row['error']):.2g} error, "
+            f"{float(row['saved_ms']):.2g} ms</text>"
+        )
+    return (
+        f"<svg viewBox='0 0 {_WIDTH + 60} {step * len(blocks) + 10}' role='img'>"
+        f"{''.join(drawn)}</svg>"
+    )
+
+
+def _scale(values: Sequence[float], first: float, last: float) -> Any:
+    low, high = min(values), max(values)
+    room = (high - low) or max(abs(high), 1e-9)
+    low, high = low - 0.06 * room, high + 0.06 * room
+
+    def place(value: float) -> float:
+        return first + (last - first) * (value - low) / (high - low)
+
+    return place
