@@ -22,8 +22,8 @@ def draw_topics(
         seed: Seed of everything.
 
     Returns:
-        int64 ``(count, length)`` and int64 ``(count,)``. A second topic is mixed into each text, from
-        not at all to as strongly as its own, so that some are hard.
+        int64 ``(count, length)`` and int64 ``(count,)``. A second topic is mixed into each text,
+        from not at all to as strongly as its own, so that some are hard.
     """
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, topics, count)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.core.archives import write_archive
 from edgeml.core.files import check_place, inside, sha256_of, staged_folder, write_json
 from edgeml.core.manifest import SCHEMA_VERSION, Manifest, Variant
 from edgeml.errors import BundleError, InputError, IntegrityError
@@ -271,9 +272,9 @@ def write_bundle(folder: Path, manifest: Manifest, *, place: Path) -> Bundle:
 def write_golden(folder: Path, golden: Golden) -> None:
     """Write golden examples into a staged bundle; the inputs' files must be there already."""
     (folder / "golden").mkdir(exist_ok=True)
-    np.savez(folder / "golden/tensors.npz", **_plain(golden.tensors))
+    (folder / "golden/tensors.npz").write_bytes(write_archive(_plain(golden.tensors)))
     for name, arrays in golden.outputs.items():
-        np.savez(folder / f"golden/outputs-{name}.npz", **_plain(arrays))
+        (folder / f"golden/outputs-{name}.npz").write_bytes(write_archive(_plain(arrays)))
     index = {
         "inputs": list(golden.inputs),
         "tensors": "golden/tensors.npz",

@@ -1,8 +1,8 @@
 """Saturation: how much of an activation lies outside what its integers can hold.
 
-Read off the quantized graph itself, whoever made it: each QuantizeLinear with constant scale and
-zero point has a range; real samples show what is clipped. Below a zero point of zero nothing
-counts: that is how a ReLU is folded away.
+Whoever quantized the graph: each QuantizeLinear with constant scale and zero point has a range, and
+real samples run through the float graph show how much lies outside. The float graph, since a
+quantizer folds a ReLU or a clip into the range itself: what that cuts off was to be cut off.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 from edgeml.core.signature import Tensors
 from edgeml.exporting.graph import Graph
+from edgeml.exporting.ranges import float_tensors
 
 _MAX_SHARE = 0.05
 
@@ -46,21 +47,26 @@ class Clipping:
         return {**asdict(self), "ok": self.ok}
 
 
-def find_clipping(model: onnx.ModelProto, feeds: Iterable[Tensors]) -> Clipping | None:
-    """Run samples through a quantized model and return its most clipped activation.
+def find_clipping(
+    model: onnx.ModelProto, source: onnx.ModelProto, feeds: Iterable[Tensors]
+) -> Clipping | None:
+    """Compare a quantized model's ranges with its source's activations.
 
     Args:
         model: With QuantizeLinear nodes.
+        source: The float model with the same inputs; tensors are matched by name.
         feeds: Real inputs.
 
     Returns:
-        None where no float activation is quantized with constants.
+        The activation that is clipped most; None where none of that name is quantized with
+        constants.
     """
-    limits = _limits(model)
+    known = set(float_tensors(source))
+    limits = {name: row for name, row in _limits(model).items() if name in known}
     if not limits:
         return None
     probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed.CopyFrom(source)
     present = {row.name for row in (*probed.graph.output, *probed.graph.input)}
     probed.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
@@ -101,6 +107,6 @@ def _limits(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
         kind = np.iinfo(np.asarray(zero).dtype)
         offset, step = int(np.asarray(zero).reshape(-1)[0]), float(scale.reshape(-1)[0])
         # Half a step beyond the last level is still rounded to it.
-        low = -np.inf if offset == kind.min else (kind.min - offset - 0.5) * step
-        found[node.input[0]] = (low, (kind.max - offset + 0.5) * step)
+        low, high = (kind.min - offset - 0.5) * step, (kind.max - offset + 0.5) * step
+        found[node.input[0]] = (low, high)
     return found

@@ -13,10 +13,6 @@ from typing import Any
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.matmul_nbits_quantizer import (
-    DefaultWeightOnlyQuantConfig,
-    MatMulNBitsQuantizer,
-)
 
 from edgeml.exporting.quantizing import failed, prepare_core, quiet_quantizer
 
@@ -94,6 +90,12 @@ def quantize_weights(core: onnx.ModelProto, recipe: WeightRecipe) -> onnx.ModelP
     Raises:
         ExportError: ONNX Runtime's quantizer failed.
     """
+    # Imported here: this module of ONNX Runtime's sets up logging for the whole process.
+    from onnxruntime.quantization.matmul_nbits_quantizer import (
+        DefaultWeightOnlyQuantConfig,
+        MatMulNBitsQuantizer,
+    )
+
     copy = onnx.ModelProto()
     copy.CopyFrom(core)
     try:

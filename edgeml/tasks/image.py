@@ -35,6 +35,9 @@ class ImagePreprocessing:
         width: Columns of the tensor.
         fit: ``crop`` keeps the proportions and cuts the longer side; ``stretch`` keeps all of it.
         crop_fraction: Share of the fitted picture that is kept, around its centre.
+        resize_edge: As other libraries do it: the whole picture is first resized to whole pixels,
+            its shorter edge (``crop``) or both edges (``stretch``) to this many, and the tensor is
+            cut from its centre at whole pixels. None scales what is kept alone.
         resample: Filter; all but ``nearest`` are antialiased when they shrink.
         mean: Subtracted inside the graph, on the 0..255 scale, one value a channel.
         std: Divided by inside the graph, likewise.
@@ -44,6 +47,7 @@ class ImagePreprocessing:
     width: int
     fit: Fit = "crop"
     crop_fraction: float = 1.0
+    resize_edge: int | None = None
     resample: Resample = "bilinear"
     mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
     std: tuple[float, float, float] = (128.0, 128.0, 128.0)
@@ -55,6 +59,10 @@ class ImagePreprocessing:
             raise ValueError(f"unknown fit {self.fit!r} or resample {self.resample!r}")
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction is in (0, 1], got {self.crop_fraction}")
+        edge = self.resize_edge
+        if edge is not None and (edge < max(self.height, self.width) or self.crop_fraction != 1):
+            raise ValueError(f"resize_edge is at least height and width and excludes crop_fraction "
+                             f"below 1, got {edge}")  # fmt: skip
         if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < x < math.inf for x in self.std):
             raise ValueError("mean and std have three values each, and std is positive and finite")
         if not all(math.isfinite(value) for value in self.mean):
@@ -109,6 +117,7 @@ class ImagePreprocessing:
             "width": self.width,
             "fit": self.fit,
             "crop_fraction": self.crop_fraction,
+            **({} if self.resize_edge is None else {"resize_edge": self.resize_edge}),
             "resample": self.resample,
             "normalisation": {"inside_graph": True, "mean": list(self.mean), "std": list(self.std)},
         }
@@ -129,6 +138,7 @@ class ImagePreprocessing:
                 width=int(value["width"]),
                 fit=value["fit"],
                 crop_fraction=float(value["crop_fraction"]),
+                resize_edge=_optional_int(value.get("resize_edge")),
                 resample=value["resample"],
                 mean=_three(inside["mean"]),
                 std=_three(inside["std"]),
@@ -140,6 +150,8 @@ class ImagePreprocessing:
 
     def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the part of the source that is kept: left, top, right, bottom."""
+        if self.resize_edge is not None:
+            return self._box_of_whole_pixels(width, height, self.resize_edge)
         kept_width, kept_height = float(width), float(height)
         if self.fit == "crop":
             scale = min(width / self.width, height / self.height)
@@ -149,6 +161,27 @@ class ImagePreprocessing:
         # Rounding may put an edge a hair outside the picture, which Pillow refuses.
         left, top = max((width - kept_width) / 2, 0.0), max((height - kept_height) / 2, 0.0)
         return left, top, min(left + kept_width, width), min(top + kept_height, height)
+
+    def _box_of_whole_pixels(
+        self, width: int, height: int, edge: int
+    ) -> tuple[float, float, float, float]:
+        """Return what becomes the centre of the resized picture.
+
+        Scaling that part alone gives the same pixels, and never the whole of a long strip.
+        """
+        across = down = edge
+        if self.fit == "crop" and width <= height:
+            down = int(edge * height / width)
+        elif self.fit == "crop":
+            across = int(edge * width / height)
+        left, top = (across - self.width) // 2, (down - self.height) // 2
+        right, bottom = (left + self.width) / across, (top + self.height) / down
+        return (
+            width * left / across,
+            height * top / down,
+            min(width * right, width),
+            min(height * bottom, height),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +227,10 @@ class ImageTask:
     ) -> list[Prediction]:
         """Turn the model's probabilities into predictions."""
         return self.labels.interpret(outputs[OUTPUT], served_by=served_by)
+
+
+def _optional_int(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

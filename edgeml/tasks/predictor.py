@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from edgeml.core.predictor import Engine, Prediction
 from edgeml.core.signature import ModelSignature, Tensors
-from edgeml.errors import ClosedError, EdgemlError, InputError, ModelOutputError
+from edgeml.errors import (
+    ClosedError,
+    EdgemlError,
+    InferenceError,
+    InputError,
+    ModelOutputError,
+)
 
 
 class Task(Protocol):
@@ -251,14 +257,30 @@ class TaskPredictor:
         places = [i for i, row in enumerate(prepared) if not isinstance(row, EdgemlError)]
         usable = [prepared[place] for place in places]
         for group in self._task.batches(usable) if usable else ():
-            outputs = self._run(engine, self._task.collate([usable[index] for index in group]))
-            rows = self._interpret(outputs, len(group), engine.served_by, keep_errors=keep_errors)
+            feeds = [usable[index] for index in group]
+            rows = self._run_group(engine, feeds, keep_errors=keep_errors)
             for index, row in zip(group, rows, strict=True):
                 if isinstance(row, Prediction) and self._task.is_truncated(usable[index]):
                     answers[places[index]] = replace(row, truncated=True)
                 else:
                     answers[places[index]] = row
         return answers
+
+    def _run_group(
+        self, engine: Engine, feeds: Sequence[Any], *, keep_errors: bool
+    ) -> Sequence[Prediction | EdgemlError]:
+        """Answer one feed; what the runtime cannot compute costs its own sample alone."""
+        try:
+            outputs = self._run(engine, self._task.collate(feeds))
+        except InferenceError as exc:
+            if not keep_errors:
+                raise
+            if len(feeds) == 1:
+                return [exc]
+            return [
+                row for feed in feeds for row in self._run_group(engine, [feed], keep_errors=True)
+            ]
+        return self._interpret(outputs, len(feeds), engine.served_by, keep_errors=keep_errors)
 
     def _interpret(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml.core.progress import Progress, ProgressEvent
-from edgeml.data.dataset import ImageDataset, make_split
+from edgeml.data.dataset import ImageDataset, Split, make_split
 from edgeml.data.opening import open_image_data, picture_hashes, prepare_images, reopen
 from edgeml.errors import DataError
 from edgeml.exporting.answers import Answers, Reading, read_outputs
@@ -52,8 +52,37 @@ def open_image_source(
         DataError: The data is missing, has changed, or has other classes.
     """
     dataset = open_image_data(data) if data is not None else reopen(checkpoint.data)
+    return image_source_of(
+        checkpoint, network, dataset, given=data is not None, seed=seed, progress=progress
+    )
+
+
+def image_source_of(
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    dataset: ImageDataset,
+    *,
+    given: bool,
+    seed: int,
+    progress: Progress,
+    foreign_split: Split | None = None,
+) -> Source:
+    """Put an image classifier and opened data together.
+
+    Args:
+        checkpoint: What was trained, or a description of what somebody else trained.
+        network: Its module.
+        dataset: Data to prove on.
+        given: Whether the caller named the data, rather than the checkpoint.
+        seed: Seed of the split of foreign data.
+        progress: Told while pictures are prepared, the model is traced and quantized.
+        foreign_split: The split of foreign data, where it is made already.
+
+    Raises:
+        DataError: The data has changed, or has other classes.
+    """
     check_classes(checkpoint, dataset.labels, name=dataset.name)
-    split = kept_split(checkpoint, dataset.fingerprint, name=dataset.name, given=data is not None)
+    split = kept_split(checkpoint, dataset.fingerprint, name=dataset.name, given=given)
     task = ImageTask(
         preprocessing=ImagePreprocessing.from_json(checkpoint.preprocessing),
         labels=ClassLabels(names=checkpoint.labels),
@@ -72,7 +101,7 @@ def open_image_source(
         labels=checkpoint.labels,
         items=dataset.items,
         targets=dataset.targets,
-        split=split or make_split(dataset, seed=seed),
+        split=split or foreign_split or make_split(dataset, seed=seed),
         data_name=dataset.name,
         fingerprint=dataset.fingerprint,
         foreign=split is None,

@@ -202,9 +202,9 @@ def _do_trial(
     engine = work.open(trial, model, num_threads=around.timing_threads)
     with contextlib.closing(engine):
         _prove(work, trial, engine, found)
-        if trial.recipe is not None or trial.kind == "file":
-            _check_clipping(work, model, found)
         is_baseline = trial == baseline_trial(work)
+        if not is_baseline and (trial.recipe is not None or trial.kind == "file"):
+            _check_clipping(work, model, found)
         if not is_baseline:
             evidence["screening"] = _screen(work, trial, engine)
     slower = not is_baseline and evidence["screening"]["speedup_high"] < 1.0
@@ -262,7 +262,8 @@ def _prove(work: Work, trial: Trial, engine: Engine, found: dict[str, Any]) -> N
 def _check_clipping(work: Work, model: Path, found: dict[str, Any]) -> None:
     """Note how much real activations exceed what their integers can hold."""
     feeds = _single_feeds(work.selection.first(_CLIPPING_SAMPLES))
-    clipping = find_clipping(onnx.load(model), feeds)
+    source = onnx.load(work.baseline / "model.onnx")
+    clipping = find_clipping(onnx.load(model), source, feeds)
     if clipping is None:
         return
     found["evidence"]["clipping"] = clipping.to_json()

@@ -121,7 +121,10 @@ def golden_check(bundle: Bundle, variant: Variant, engine: Engine) -> Check:
         if key not in outputs or outputs[key].shape != array.shape:
             detail = f"the golden output '{key}' {array.shape} is not among the model's answers"
             return Check(name=name, ok=False, detail=detail)
-    differences = [np.abs(outputs[key] - array).max() for key, array in expected.items()]
+    differences = [
+        np.abs(outputs[key].astype(np.float64) - array.astype(np.float64)).max(initial=0.0)
+        for key, array in expected.items()
+    ]
     # Written so that NaN fails, whichever output holds it.
     worst = float(np.max(differences))
     ok = worst <= allowed

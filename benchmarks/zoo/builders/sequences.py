@@ -14,7 +14,10 @@ from benchmarks.zoo.tracing import trace
 _VOCABULARY, _LENGTH, _TOPICS = 2000, 64, 6
 _EMBEDDING, _HIDDEN = 128, 256
 _SAMPLES = 1500
-_WAVE_LENGTH, _WAVE_CLASSES = 1024, 5
+_WAVE_LENGTH = 1024
+# How strong the second and the third harmonic are, class by class.
+_OVERTONES = np.array([[0.0, 0.0], [0.6, 0.0], [0.0, 0.6], [0.6, 0.6], [1.2, 0.0]])
+_WAVE_CLASSES = len(_OVERTONES)
 
 
 class RecurrentClassifier(nn.Module):
@@ -75,7 +78,7 @@ def cnn1d() -> Built:
         model=trace(module, {"signal": torch.from_numpy(inputs["signal"][:2])}),
         inputs=inputs,
         labels=labels,
-        facts={"weights": "trained", "task": f"{_WAVE_CLASSES} kinds of signals in noise"},
+        facts={"weights": "trained", "task": f"{_WAVE_CLASSES} kinds of tones in noise"},
     )
 
 
@@ -100,14 +103,16 @@ def _recurrent(kind: type[nn.LSTM] | type[nn.GRU]) -> Built:
 
 
 def _waves(count: int, *, seed: int):
-    """Draw signals whose class is how the pitch moves; int64 labels beside them."""
+    """Draw tones whose class is what overtones they have; int64 labels beside them."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, _WAVE_CLASSES, count)
     time = np.linspace(0, 1, _WAVE_LENGTH, dtype=np.float32)
-    pitch = rng.uniform(20, 60, (count, 1))
-    bend = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])[labels][:, None] * 25
-    bend = bend + rng.normal(0, 3, (count, 1))
-    phase = rng.uniform(0, 2 * np.pi, (count, 1))
-    clean = np.sin(2 * np.pi * (pitch * time + bend * time**2 / 2) + phase)
-    noisy = clean + rng.normal(0, 0.7, clean.shape)
+    pitch = rng.uniform(20, 40, (count, 1))
+    strengths = _OVERTONES[labels] + rng.normal(0, 0.15, (count, _OVERTONES.shape[1]))
+    phases = rng.uniform(0, 2 * np.pi, (count, _OVERTONES.shape[1] + 1))
+    tone = np.sin(2 * np.pi * pitch * time + phases[:, :1])
+    for number in range(strengths.shape[1]):
+        overtone = np.sin(2 * np.pi * (number + 2) * pitch * time + phases[:, number + 1, None])
+        tone = tone + strengths[:, number, None] * overtone
+    noisy = tone + rng.normal(0, 0.5, tone.shape)
     return {"signal": noisy[:, None].astype(np.float32)}, labels.astype(np.int64)

@@ -255,3 +255,18 @@ def test_a_prediction_costs_little_beyond_the_session() -> None:
 
     bare = median_ms(lambda: session.run([OUTPUT], feed))
     assert median_ms(lambda: predictor.predict_tensors(feed)) - bare < 1.0
+
+
+@pytest.mark.parametrize("arena", [True, False])
+def test_the_arena_is_a_setting(arena: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bool] = []
+    opening = onnxruntime.InferenceSession
+
+    def spy(source: Any, options: Any, **rest: Any) -> Any:
+        given.append(options.enable_cpu_mem_arena)
+        return opening(source, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    engine = OnnxEngine(MODEL, settings=SessionSettings(arena=arena))
+    assert given == [arena]
+    assert engine.run({INPUT: _images()})[OUTPUT].shape == (2, 4)
