@@ -44,14 +44,7 @@ def find_signature(model: onnx.ModelProto, trial: GraphTrial, *, name: str) -> T
         InputError: It does not run, or an output has no batch axis first.
     """
     sizes, base = trial.first_sizes()
-    for output, shape in base.items():
-        if not shape or shape[0] != 1:
-            found = f"has the shape {shape}" if shape else "is a scalar"
-            raise InputError(
-                f"the output '{output}' {found} for one sample; the batch was expected as its "
-                "first axis; export the model without it, or with the batch first",
-                item=name,
-            )
+    _check_batch_first(base, name=name)
     notes: list[str] = []
     inputs, doubled = trial.inputs, base
     if inputs[0].shape[0] == BATCH:
@@ -66,23 +59,28 @@ def find_signature(model: onnx.ModelProto, trial: GraphTrial, *, name: str) -> T
     for axis, reason in stuck.items():
         notes.append(f"the axis '{axis}' is fixed to {sizes[axis]}: {reason}")
         inputs = tuple(_fix(spec, axis, sizes[axis]) for spec in inputs)
-    free = inputs[0].shape[0] == BATCH
+    first = inputs[0].shape[0]
     outputs = tuple(
         TensorSpec(
             name=row.name,
             dtype=trial.dtypes[row.name],
-            shape=(
-                BATCH if free else 1,
-                *_output_axes(row, base, doubled, varied, sizes=sizes),
-            ),
+            shape=(first, *_output_axes(row, base, doubled, varied, sizes=sizes)),
         )
         for row in model.graph.output
     )
-    return Tried(
-        signature=ModelSignature(inputs=inputs, outputs=outputs),
-        sizes=sizes,
-        notes=tuple(notes),
-    )
+    signature = ModelSignature(inputs=inputs, outputs=outputs)
+    return Tried(signature=signature, sizes=sizes, notes=tuple(notes))
+
+
+def _check_batch_first(base: Shapes, *, name: str) -> None:
+    for output, shape in base.items():
+        if not shape or shape[0] != 1:
+            found = f"has the shape {shape}" if shape else "is a scalar"
+            raise InputError(
+                f"the output '{output}' {found} for one sample; the batch was expected as its "
+                "first axis; export the model without it, or with the batch first",
+                item=name,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

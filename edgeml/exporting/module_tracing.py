@@ -53,28 +53,31 @@ def trace_module(
     names, outputs = list(examples), _named_answers(module, examples)
     taken = _output_names(list(outputs), names)
     flat = _Flat(module, names).eval()
-    pair = tuple(_rows(value, 2) for value in examples.values())
-    axes = ({0: torch.export.Dim(BATCH)},) * len(names)
-    batches: tuple[int, ...] = _CHECKED_BATCHES
-    try:
-        model = export_program(
-            flat, pair, input_names=names, output_names=taken, dynamic_shapes=(axes,)
+    model, why = _export(flat, examples, names, taken)
+    if why:
+        notes.append(f"torch cannot make the batch axis free ({why}); the graph takes one sample")
+    _compare(model, flat, examples, (1,) if why else _CHECKED_BATCHES)
+    return model, tuple(notes)
+
+
+def _export(
+    flat: _Flat, examples: Mapping[str, Tensor], inputs: list[str], outputs: list[str]
+) -> tuple[onnx.ModelProto, str]:
+    """Export with a free batch, or else with a batch of one and the reason why."""
+
+    def attempt(count: int, axes: tuple[Any, ...] | None) -> onnx.ModelProto:
+        rows = tuple(_rows(value, count) for value in examples.values())
+        return export_program(
+            flat, rows, input_names=inputs, output_names=outputs, dynamic_shapes=axes
         )
+
+    try:
+        return attempt(2, (({0: torch.export.Dim(BATCH)},) * len(inputs),)), ""
     except ExportError as free:
-        one = tuple(_rows(value, 1) for value in examples.values())
         try:
-            model = export_program(
-                flat, one, input_names=names, output_names=taken, dynamic_shapes=None
-            )
+            return attempt(1, None), first_line(free.__cause__ or free)
         except ExportError:
             raise free from free.__cause__
-        reason = first_line(free.__cause__ or free)
-        notes.append(
-            f"torch cannot make the batch axis free ({reason}); the graph takes one sample"
-        )
-        batches = (1,)
-    _compare(model, flat, examples, batches)
-    return model, tuple(notes)
 
 
 class TorchReference:

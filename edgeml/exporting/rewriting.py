@@ -84,6 +84,20 @@ def split_products(model: onnx.ModelProto) -> onnx.ModelProto:
     return graph.finish()
 
 
+def wide_products(model: onnx.ModelProto) -> list[str]:
+    """Return the names of MatMuls and Gemms with constant weights that are worth integers."""
+    constants = {row.name: row for row in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants:
+            continue
+        turned = node.op_type == "Gemm" and attribute(node, "transB", 0)
+        sides = constants[node.input[1]].dims
+        if len(sides) == 2 and sides[0 if turned else 1] >= _MIN_COLUMNS:
+            found.append(node.name)
+    return found
+
+
 def largest_difference(
     core: onnx.ModelProto, other: onnx.ModelProto, feeds: Sequence[Tensors]
 ) -> float:

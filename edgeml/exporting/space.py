@@ -23,6 +23,7 @@ from edgeml.exporting.quantizing import (
     StaticRecipe,
     early_convolutions,
 )
+from edgeml.exporting.rewriting import wide_products
 from edgeml.exporting.trials import Trial
 from edgeml.exporting.weight_quantizing import DynamicRecipe, WeightRecipe
 
@@ -82,7 +83,7 @@ def make_space(core: onnx.ModelProto, assembly: Assembly, options: SpaceOptions)
         Trial(name="fp16", kind="half", precision="fp16"),
     ]
     quantized: list[Trial] = []
-    has_products = counts["MatMul"] + counts["Gemm"] > 0
+    has_products = bool(wide_products(core))
     if options.calibrated and counts["Conv"]:
         quantized += _convolutional(core, assembly, types, options, counts)
     transformer = has_products and counts["Softmax"] > 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from edgeml.core.predictor import Prediction
 from edgeml.core.signature import ModelSignature, Tensors, TensorSpec
 from edgeml.errors import InputError
 from edgeml.tasks.classification import ClassLabels
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 INPUT = "image"
 OUTPUT = "probabilities"
@@ -90,6 +93,8 @@ class ImagePreprocessing:
         from edgeml.tasks.decoding import ImageLimits, decode_image
 
         picture = decode_image(item, ImageLimits())
+        if self.resize_edge is not None:
+            return np.array(self._cut_from_resized(picture, self.resize_edge), dtype=np.uint8)
         filter_ = Image.Resampling[self.resample.upper()]
         box = self._box(*picture.size)
         resized = picture.resize((self.width, self.height), filter_, box=box)
@@ -150,8 +155,6 @@ class ImagePreprocessing:
 
     def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the part of the source that is kept: left, top, right, bottom."""
-        if self.resize_edge is not None:
-            return self._box_of_whole_pixels(width, height, self.resize_edge)
         kept_width, kept_height = float(width), float(height)
         if self.fit == "crop":
             scale = min(width / self.width, height / self.height)
@@ -162,26 +165,34 @@ class ImagePreprocessing:
         left, top = max((width - kept_width) / 2, 0.0), max((height - kept_height) / 2, 0.0)
         return left, top, min(left + kept_width, width), min(top + kept_height, height)
 
-    def _box_of_whole_pixels(
-        self, width: int, height: int, edge: int
-    ) -> tuple[float, float, float, float]:
-        """Return what becomes the centre of the resized picture.
+    def _cut_from_resized(self, picture: Image.Image, edge: int) -> Image.Image:
+        """Resize the whole picture, and cut its centre.
 
-        Scaling that part alone gives the same pixels, and never the whole of a long strip.
+        Pillow rounds between its two passes, and chooses their order by the size: scaling the
+        centre alone would give other pixels.
         """
+        from PIL import Image
+
+        from edgeml.tasks.decoding import ImageLimits
+
+        width, height = picture.size
         across = down = edge
         if self.fit == "crop" and width <= height:
             down = int(edge * height / width)
         elif self.fit == "crop":
             across = int(edge * width / height)
+        limit = ImageLimits().max_pixels
+        if across * down > limit:
+            raise InputError(
+                f"the image has {width}x{height} pixels, and would have {across}x{down} with the "
+                f"shorter side that the model needs; the limit max_pixels is {limit}; send an "
+                "image of less extreme proportions",
+                limit="max_pixels",
+                got=f"{across}x{down} pixels",
+            )
+        whole = picture.resize((across, down), Image.Resampling[self.resample.upper()])
         left, top = (across - self.width) // 2, (down - self.height) // 2
-        right, bottom = (left + self.width) / across, (top + self.height) / down
-        return (
-            width * left / across,
-            height * top / down,
-            min(width * right, width),
-            min(height * bottom, height),
-        )
+        return whole.crop((left, top, left + self.width, top + self.height))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from edgeml.core.files import sha256_of
 from edgeml.errors import DataError, HostError, InputError
 from edgeml.tasks.text import TOKENIZER
 from edgeml.training.backbones import Weights
-from edgeml.training.hub import download_encoder
+from edgeml.training.hub import TEXT_FILES, download_encoder
 from edgeml.training.text_architectures import ARCHITECTURES, quiet
 from edgeml.training.text_files import CONFIG, TOKENIZER_CONFIG, WEIGHTS_FILE
 
@@ -86,12 +86,15 @@ PACKAGED: Mapping[str, PackagedEncoder] = {
 }
 
 
-def find_encoder(name: str, *, weights: Weights = "pretrained") -> Encoder:
+def find_encoder(
+    name: str, *, weights: Weights = "pretrained", needed: tuple[str, ...] = TEXT_FILES
+) -> Encoder:
     """Find an encoder's files.
 
     Args:
         name: ``minilm-l6``, a folder in the hub's layout, or a hub id.
         weights: Whether its weights are needed.
+        needed: Files that a hub's model must have beside them.
 
     Raises:
         HostError: The package that carries it is not installed.
@@ -103,7 +106,7 @@ def find_encoder(name: str, *, weights: Weights = "pretrained") -> Encoder:
     folder = Path(name)
     if folder.is_dir():
         return _encoder(name, "folder", folder, weights)
-    found, revision = download_encoder(name, weights=weights == "pretrained")
+    found, revision = download_encoder(name, weights=weights == "pretrained", needed=needed)
     return _encoder(name, "hub", found, weights, revision=revision)
 
 

@@ -13,16 +13,20 @@ from edgeml.errors import DataError, InputError
 ANSWER_TIMEOUT_S = 4.0
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _WEIGHTS = "model.safetensors"
-_NEEDED = ("config.json", "tokenizer.json")
+TEXT_FILES = ("config.json", "tokenizer.json")
+IMAGE_FILES = ("config.json", "preprocessor_config.json")
 _OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "README.md")
 
 
-def download_encoder(name: str, *, weights: bool) -> tuple[Path, str]:
+def download_encoder(
+    name: str, *, weights: bool, needed: tuple[str, ...] = TEXT_FILES
+) -> tuple[Path, str]:
     """Return the folder of a hub's model, and its commit.
 
     Args:
         name: Such as ``distilbert-base-uncased`` or ``org/name``.
         weights: Whether its weights are needed.
+        needed: Files that it must have beside them.
 
     Raises:
         InputError: The name is no id, or the hub has no such model, or not as safetensors.
@@ -34,7 +38,7 @@ def download_encoder(name: str, *, weights: bool) -> tuple[Path, str]:
             "config.json, or an id such as org/name was expected",
             item=name,
         )
-    files = (*_NEEDED, _WEIGHTS) if weights else _NEEDED
+    files = (*needed, _WEIGHTS) if weights else needed
     cached = _cached(name, files)
     if cached is None:
         revision = _ask(name, files)

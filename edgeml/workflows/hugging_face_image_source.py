@@ -25,6 +25,7 @@ from edgeml.exporting.declared import first_line
 from edgeml.tasks.image import ImagePreprocessing
 from edgeml.training import encoders
 from edgeml.training.checkpoint import Checkpoint
+from edgeml.training.hub import IMAGE_FILES
 from edgeml.training.text_architectures import quiet
 from edgeml.workflows.hugging_face_processors import contract_of, load_processor, prove_contract
 from edgeml.workflows.hugging_face_source import match_labels
@@ -52,7 +53,7 @@ def open_hugging_face_image_source(
             given.
         DataError: The data is unfit, or the hub cannot be reached.
     """
-    encoder = encoders.find_encoder(name)
+    encoder = encoders.find_encoder(name, needed=IMAGE_FILES)
     config = _config(encoder)
     if data is None:
         raise InputError(

@@ -370,7 +370,7 @@ class _Search:
 
 def _key(trial: Trial) -> str:
     """Return the name of a trial's result: what it is, not what it is called."""
-    value = trial.to_json()
+    value = {**trial.to_json(), "name": ""}
     if trial.file:
         value["file"] = hash_of_files([Path(trial.file)])
     return key_of(value)

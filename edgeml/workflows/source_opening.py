@@ -14,7 +14,7 @@ from edgeml.workflows.sources import Source
 
 _CHECKPOINT = "checkpoint.json"
 # ``package.module:factory``.
-_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def open_source(
@@ -47,7 +47,7 @@ def open_source(
     if not (path / _CHECKPOINT).is_file() and looks_like_hub(source):
         require("torch", extra="hf")
         require("transformers", extra="hf")
-        if _is_image_model(path):
+        if _is_image_model(source):
             from edgeml.workflows.hugging_face_image_source import open_hugging_face_image_source
 
             return open_hugging_face_image_source(
@@ -96,10 +96,15 @@ def looks_like_hub(source: str | Path) -> bool:
     )
 
 
-def _is_image_model(path: Path) -> bool:
-    """Return whether a model folder holds a classifier of images."""
+def _is_image_model(source: str | Path) -> bool:
+    """Return whether a model folder, or the hub's model of this id, classifies images."""
+    folder = Path(source)
+    if not folder.exists():
+        from edgeml.training.hub import download_encoder
+
+        folder, _ = download_encoder(str(source), weights=False, needed=("config.json",))
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         names = [str(name) for name in config.get("architectures") or ()]
     except (OSError, ValueError, AttributeError):
         return False

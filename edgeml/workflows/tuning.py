@@ -31,7 +31,7 @@ _MAX_FINALISTS = 4
 _TURN_MS = 20.0  # longer than idle threads of a neighbour spin
 _MAX_CALLS, _MIN_ROUNDS, _MAX_ROUNDS = 200, 9, 60
 _AS_FAST = 0.98
-# Two sessions of one and the same setup differ by a per cent or two, provably: memory lies elsewhere.
+# Two sessions of one setup differ by a per cent or two, provably: their memory lies elsewhere.
 _WORTH_IT = 1.03
 
 
@@ -156,7 +156,8 @@ def tune(
 def choose(compared: Mapping[Setup, Latency], baseline: Setup) -> Setup:
     """Return the fastest setup that is proven faster than the baseline, else the baseline.
 
-    Faster means that the whole interval of the speedup lies above 1.03. Of several within two per cent of the fastest, the one that asks least of the machine.
+    Faster means that the whole interval of the speedup lies above 1.03. Of several within two per
+    cent of the fastest, the one that asks least of the machine is taken.
 
     Args:
         compared: Each setup's latency beside the baseline's.

@@ -111,8 +111,8 @@ class StaleCase:
         ),
         StaleCase(
             id="engine",
-            change=lambda value: value["chosen"].update(engine="tensorrt"),
-            says="is damaged",
+            change=lambda value: value["chosen"].update(engine="tensorrt", arena=True),
+            says="wants tensorrt, which is not installed",
         ),
         StaleCase(
             id="no-arena-elsewhere",

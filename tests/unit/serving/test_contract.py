@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,21 @@ def test_a_variant_that_couples_a_batch_is_not_served(tmp_path):
     bundle = make_tiny_bundle(tmp_path / "tiny.bundle", batch_safe=False)
     assert contract_of(bundle)["chosen"] == "int8"
     assert contract_of(bundle)["cpu"] == "fp32"
+
+
+def test_a_variant_of_another_engine_is_not_served(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "tiny.bundle")
+    assert contract_of(bundle)["cpu"] == "int8"
+    rows = [
+        replace(row, engine="openvino") if row.name == "int8" else row
+        for row in bundle.manifest.variants
+    ]
+    manifest = replace(bundle.manifest, variants=tuple(rows))
+    assert contract_of(replace(bundle, manifest=manifest))["cpu"] == "fp32"
+    best = replace(rows[0], name="fp32-lean")
+    engines = {"onnxruntime": "fp32-lean", "openvino": "int8"}
+    manifest = replace(manifest, variants=(*rows, best), chosen_by_engine=engines)
+    assert contract_of(replace(bundle, manifest=manifest))["cpu"] == "fp32-lean"
 
 
 def test_a_bundle_with_nothing_safe_in_a_batch_is_refused(tmp_path):

@@ -88,6 +88,38 @@ def test_crop_fraction_cuts_a_margin() -> None:
         np.testing.assert_array_equal(outer.prepare(picture), picture)
 
 
+@given(
+    st.integers(4, 40), st.integers(1, 60), st.integers(1, 60), st.sampled_from(["crop", "stretch"])
+)
+def test_a_resized_whole_gives_the_tensor_from_its_middle(
+    edge: int, height: int, width: int, fit: Any
+) -> None:
+    contract = ImagePreprocessing(height=3, width=4, fit=fit, resize_edge=edge)
+    tensor = contract.prepare(scene(height, width))
+    assert (tensor.shape, tensor.dtype, tensor.flags.writeable) == ((3, 4, 3), np.uint8, True)
+    json_value = json.loads(json.dumps(contract.to_json()))
+    assert ImagePreprocessing.from_json(json_value) == contract
+
+
+def test_a_resized_whole_is_cut_at_whole_pixels() -> None:
+    picture = scene(9, 31)
+    contract = ImagePreprocessing(height=8, width=8, resize_edge=9, resample="nearest")
+    np.testing.assert_array_equal(contract.prepare(picture), picture[0:8, 11:19])
+    standing = picture.transpose(1, 0, 2)
+    np.testing.assert_array_equal(contract.prepare(standing), standing[11:19, 0:8])
+
+
+def test_a_strip_that_would_become_huge_is_refused() -> None:
+    contract = ImagePreprocessing(height=224, width=224, resize_edge=256)
+    with pytest.raises(InputError, match="would have 5120000x256") as caught:
+        contract.prepare(np.zeros((1, 20_000), dtype=np.uint8))
+    assert caught.value.limit == "max_pixels"
+
+
+def test_a_contract_without_it_is_written_as_it_always_was() -> None:
+    assert "resize_edge" not in SMALL.to_json()
+
+
 @pytest.mark.parametrize("resample", ["bilinear", "bicubic", "lanczos"])
 def test_shrinking_is_antialiased(resample: Any) -> None:
     # One-pixel stripes become their mean; picking pixels would make them black or white.
@@ -146,6 +178,9 @@ def _normalisation(**changes: Any) -> dict[str, Any]:
         ContractCase(id="resample", changes={"resample": "magic"}),
         ContractCase(id="no-crop", changes={"crop_fraction": 0}),
         ContractCase(id="large-crop", changes={"crop_fraction": 1.01}),
+        ContractCase(id="small-edge", changes={"resize_edge": 7}),
+        ContractCase(id="edge-and-fraction", changes={"resize_edge": 9, "crop_fraction": 0.5}),
+        ContractCase(id="edge-text", changes={"resize_edge": "many"}),
         ContractCase(id="nan-crop", changes={"crop_fraction": float("nan")}),
         ContractCase(id="no-normalisation", changes={"normalisation": None}),
         ContractCase(id="two-means", changes=_normalisation(mean=[1, 2])),

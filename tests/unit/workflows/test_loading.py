@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 import edgeml
-from edgeml.errors import BundleError, HostMismatchWarning, InputError, IntegrityError
+from edgeml.errors import (
+    BundleError,
+    HostMismatchWarning,
+    InputError,
+    IntegrityError,
+    MissingExtraError,
+)
 from edgeml.runtime.host import Host
 from tests.bundles import replace_listed, spoil
 from tests.pictures import scene
@@ -256,6 +262,97 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_a_bundle_that_was_read_already_is_fine(small: Path) -> None:
     with edgeml.load(edgeml.Bundle.read(small), num_threads=1) as predictor:
         assert predictor.predict(scene()).label
+
+
+def _onto_openvino(place: Path, **change: Any) -> None:
+    """Let int8, the chosen one, be OpenVINO's."""
+
+    def spoken(value: dict[str, Any]) -> None:
+        value["variants"][1].update(engine="openvino", **change)
+
+    spoil(place, spoken)
+
+
+@pytest.fixture
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeml.workflows.loading.installed_engines", lambda: ("onnxruntime",))
+
+
+def test_a_variant_runs_on_its_own_engine(small_copy: Path) -> None:
+    _onto_openvino(small_copy, engine_options={"inference_precision": "f32"})
+    with edgeml.load(small_copy, num_threads=1, verify="golden") as predictor:
+        assert predictor.served_by == "openvino/cpu/int8/3"
+        assert predictor.predict(scene()).served_by == "openvino/cpu/int8/3"
+
+
+@pytest.mark.usefixtures("without_openvino")
+@pytest.mark.parametrize("named", [False, True], ids=["fp32", "best-of-its-engine"])
+def test_where_its_engine_is_missing_another_answers_and_is_told(
+    small_copy: Path, named: bool
+) -> None:
+    _onto_openvino(small_copy)
+    if named:
+
+        def name_another(value: dict[str, Any]) -> None:
+            value["variants"].append({**value["variants"][0], "name": "fp32-lean"})
+            value["chosen_by_engine"] = {"onnxruntime": "fp32-lean", "openvino": "int8"}
+
+        spoil(small_copy, name_another)
+    answers = "fp32-lean" if named else "fp32"
+    with pytest.warns(HostMismatchWarning) as caught:
+        predictor = edgeml.load(small_copy, num_threads=1)
+    assert predictor.served_by == f"onnxruntime/cpu/{answers}/3"
+    predictor.close()
+    (warning,) = caught
+    text = str(warning.message)
+    assert "variant 'int8' runs on openvino, which is not installed" in text
+    assert f"'{answers}' is used instead; run: pip install 'edgeml[openvino]'" in text
+    assert Path(warning.filename).name == Path(__file__).name
+
+
+@pytest.mark.usefixtures("without_openvino")
+def test_a_variant_asked_for_by_name_needs_its_engine(small_copy: Path) -> None:
+    _onto_openvino(small_copy)
+    with pytest.raises(MissingExtraError, match=r"pip install 'edgeml\[openvino\]'"):
+        edgeml.load(small_copy, variant="int8", num_threads=1)
+    edgeml.load(small_copy, variant="fp32", num_threads=1).close()
+
+
+@pytest.mark.usefixtures("without_openvino")
+def test_batches_go_to_another_where_their_variants_engine_is_missing(small_copy: Path) -> None:
+    def couple(value: dict[str, Any]) -> None:
+        own = {**value["variants"][1], "name": "int8-dynamic", "batch_safe": False}
+        value["variants"].append({**own, "engine": "onnxruntime"})
+        value.update(chosen="int8-dynamic", chosen_for_batches="int8")
+
+    _onto_openvino(small_copy)
+    spoil(small_copy, couple)
+    with pytest.warns(HostMismatchWarning, match=r"'int8' runs on openvino.*batches run another"):
+        predictor = edgeml.load(small_copy, num_threads=1)
+    assert predictor.served_by == "onnxruntime/cpu/int8-dynamic/3"
+    both = predictor.predict_batch([scene(), scene()])
+    assert {row.served_by for row in both} == {"onnxruntime/cpu/fp32/3"}
+    predictor.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"engine": "tensorrt"}, "no engine 'tensorrt'; onnxruntime or openvino was expected"),
+        ({"engine_options": {"speed": 11}}, "the option 'speed'"),
+    ],
+    ids=str,
+)
+def test_an_engine_or_option_of_a_later_edgeml_is_named(
+    small_copy: Path, change: dict[str, Any], says: str
+) -> None:
+    def alter(value: dict[str, Any]) -> None:
+        value["variants"][1].update(change)
+
+    spoil(small_copy, alter)
+    with pytest.raises(BundleError, match=says) as caught:
+        edgeml.load(small_copy, variant="int8", num_threads=1)
+    assert caught.value.path == str(small_copy)
 
 
 def test_threads_share_a_real_model(trained: Any, rng: np.random.Generator) -> None:

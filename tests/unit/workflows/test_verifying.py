@@ -14,7 +14,8 @@ import pytest
 
 import edgeml
 from edgeml.core.bundle import Bundle, write_bundle
-from edgeml.errors import BundleError
+from edgeml.errors import BundleError, MissingExtraError
+from edgeml.runtime import opening
 from tests.bundles import replace_listed, spoil
 from tests.pictures import rgb_file, scene
 from tests.small import OUTPUT, make_small_bundle, small_classifier
@@ -45,6 +46,24 @@ def test_another_machine_is_told_and_is_no_failure(tmp_path: Path) -> None:
     found = edgeml.verify(tmp_path / "b")
     assert found.ok
     assert "tuned for some_other_set, this machine has" in found.checks[-1].detail
+
+
+def test_an_engine_that_is_not_installed_is_told_and_is_no_failure(
+    small_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> None:
+        raise MissingExtraError(module="openvino", extra="openvino")
+
+    spoil(small_copy, lambda value: value["variants"][1].update(engine="openvino"))
+    assert edgeml.verify(small_copy).ok
+    monkeypatch.setattr("edgeml.runtime.opening._OPENERS", {"openvino": missing, **_ONNXRUNTIME})
+    found = edgeml.verify(small_copy)
+    assert found.ok
+    detail = {check.name: check.detail for check in found.checks}["golden int8"]
+    assert detail.startswith("not run: the module 'openvino' is not installed")
+
+
+_ONNXRUNTIME = {"onnxruntime": opening._OPENERS["onnxruntime"]}
 
 
 def _flip(relative: str) -> Callable[[Path], object]:
