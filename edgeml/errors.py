@@ -222,7 +222,7 @@ class ClosedError(EdgemlError, RuntimeError):
 
 
 class HostMismatchWarning(UserWarning):
-    """A variant was tuned for another instruction set than this machine has."""
+    """This machine lacks what a bundle or a profile was made for; something else answers."""
 
 
 class HostError(EdgemlError, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,15 @@ def regenerate_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--regenerate-golden"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def searches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what exports find in a folder of this run: no test finds an earlier run's results."""
+    place = tmp_path_factory.mktemp("searches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEML_SEARCH_CACHE", str(place))
+        yield place
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20_240_229)
@@ -44,7 +54,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A fine-tuned checkpoint and its bundle; read-only. Takes some fifteen seconds, once."""
+    """A fine-tuned checkpoint and its bundle; read-only. Takes half a minute, once."""
     from tests.trained import train_and_export
 
     return train_and_export(tmp_path_factory.mktemp("trained"))

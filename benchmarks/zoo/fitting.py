@@ -18,8 +18,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def set_up(seed: int) -> None:
-    """Seed torch and hold it to two threads."""
-    torch.set_num_threads(_THREADS)
+    """Seed torch and hold it to two threads, or to fewer where it has fewer already."""
+    torch.set_num_threads(min(_THREADS, torch.get_num_threads()))
     torch.manual_seed(seed)
 
 
@@ -75,7 +75,9 @@ def fit_head(
         labels: int64 ``(samples,)``.
         decay: Weight of the squared norm.
     """
-    mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
+    mean, std = features.mean(axis=0), features.std(axis=0)
+    # A feature that never moves must not get a weight of a million.
+    std = np.maximum(std, 0.1 * std.mean())
     x = torch.from_numpy((features - mean) / std)
     y = torch.from_numpy(labels)
     weight = torch.zeros(head.out_features, head.in_features, requires_grad=True)

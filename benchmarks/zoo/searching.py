@@ -95,7 +95,8 @@ def _search_twice(
     between = time.monotonic()
     export([*common, "--out", str(again)], cache)
     ended = time.monotonic()
-    shutil.rmtree(again, ignore_errors=True)
+    for left in (again, again.with_name(f"{again.name}.report")):
+        shutil.rmtree(left, ignore_errors=True)
     return {
         "engines": list(engines),
         "seconds": round(between - started, 1),

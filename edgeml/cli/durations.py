@@ -18,7 +18,7 @@ def duration(text: str) -> float:
         >>> duration("10m")
         600.0
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
     if found is None or float(found[1]) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; 90s, 10m or 1h was expected")
     return float(found[1]) * _UNITS[found[2]]

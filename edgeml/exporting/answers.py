@@ -22,6 +22,8 @@ from edgeml.tasks.samples import Samples
 # How an output becomes probabilities. "binary" forms have one column: the probability, or the
 # logit, of the second of two classes. "sigmoid" and "independent" scores do not exclude each other.
 Form = Literal["probabilities", "softmax", "independent", "sigmoid", "binary", "binary-sigmoid"]
+# Stands for an infinite difference: it is stored as JSON, which has no infinity.
+UNBOUNDED = 1e30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,24 +205,24 @@ def relative_error(
 ) -> float:
     """Return the root of the squared errors' sum over that of the squared references'.
 
-    Arrays of other sizes, and references of nothing but zeros, have an infinite error unless equal.
+    Arrays of other sizes, and references of nothing but zeros, err without bound unless equal.
     """
     errors = size = 0.0
     for ours, theirs in zip(reference, candidate, strict=True):
         if ours.shape != theirs.shape:
-            return float("inf")
+            return UNBOUNDED
         exact = ours.astype(np.float64)
         errors += float(np.square(exact - theirs.astype(np.float64)).sum())
         size += float(np.square(exact).sum())
     if not np.isfinite(errors):
-        return float("inf")
+        return UNBOUNDED
     if size == 0.0:
-        return 0.0 if errors == 0.0 else float("inf")
-    return float(np.sqrt(errors / size))
+        return 0.0 if errors == 0.0 else UNBOUNDED
+    return min(UNBOUNDED, float(np.sqrt(errors / size)))
 
 
 def largest_differences(reference: Answers, candidate: Answers) -> npt.NDArray[np.float64]:
-    """Return each sample's largest difference; NaN counts as infinite.
+    """Return each sample's largest difference; NaN counts as :data:`UNBOUNDED`.
 
     Probabilities differ by what they differ; other values relative to the largest of their output,
     from 1 up.
@@ -231,7 +233,7 @@ def largest_differences(reference: Answers, candidate: Answers) -> npt.NDArray[n
     worst = np.zeros(len(reference))
     if reference.probabilities is not None and candidate.probabilities is not None:
         apart = np.abs(reference.probabilities.astype(np.float64) - candidate.probabilities)
-        worst = np.nan_to_num(apart, nan=np.inf).max(axis=1)
+        worst = _bounded(apart).max(axis=1)
     for name, rows in reference.values.items():
         size = max([1.0, *(float(np.abs(row).max()) for row in rows if row.size)])
         for place, (ours, theirs) in enumerate(zip(rows, candidate.values[name], strict=True)):
@@ -241,11 +243,14 @@ def largest_differences(reference: Answers, candidate: Answers) -> npt.NDArray[n
 
 def _apart(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
     if ours.shape != theirs.shape:
-        return float("inf")
+        return UNBOUNDED
     if not ours.size:
         return 0.0
-    apart = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-    return float(np.nan_to_num(apart, nan=np.inf).max())
+    return float(_bounded(np.abs(ours.astype(np.float64) - theirs.astype(np.float64))).max())
+
+
+def _bounded(apart: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.minimum(np.nan_to_num(apart, nan=UNBOUNDED), UNBOUNDED)
 
 
 def _runs(count: int, size: int) -> list[list[int]]:

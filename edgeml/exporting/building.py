@@ -27,6 +27,7 @@ from edgeml.exporting.linear_quantizing import (
     linear_products,
     quantize_linear_layers,
 )
+from edgeml.exporting.onnx_files import read_onnx
 from edgeml.exporting.quantizing import StaticRecipe, prepare_core, quantize_prepared
 from edgeml.exporting.ranges import Histogram, collect_histograms, float_tensors, ranges_of
 from edgeml.exporting.rewriting import rewrite, split_products
@@ -51,6 +52,7 @@ class Workshop:
         calibration: Returns feeds of the whole model, one sample each.
         compared: A few feeds, padded where there is padding, that a rewritten core must answer
             alike.
+        num_threads: Threads of calibration.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class Workshop:
         folder: Path,
         calibration: Callable[[], Iterable[Tensors]],
         compared: Callable[[], Iterable[Tensors]],
+        num_threads: int = 1,
     ) -> None:
         self.core = core
         self.assembly = assembly
         self.folder = folder
         self._calibration = calibration
         self._compared = compared
+        self._num_threads = num_threads
 
     def build(self, trial: Trial) -> tuple[onnx.ModelProto, FusionProof | None]:
         """Return a trial's whole model, and the proof that it runs quantized.
@@ -75,10 +79,11 @@ class Workshop:
 
         Raises:
             ExportError: It cannot be made.
+            InputError: A file of somebody else's is no model.
         """
         recipe = trial.recipe
         if trial.kind == "file":
-            return onnx.load(trial.file), None
+            return read_onnx(Path(trial.file)), None
         if isinstance(recipe, StaticRecipe):
             return self._static(recipe)
         if isinstance(recipe, LinearRecipe):
@@ -155,7 +160,7 @@ class Workshop:
             names = tensors(model)
             try:
                 feeds = (self._core_feed(feed) for feed in self._calibration())
-                found = collect_histograms(model, names, feeds)
+                found = collect_histograms(model, names, feeds, num_threads=self._num_threads)
             except ExportError:
                 raise
             except Exception as exc:

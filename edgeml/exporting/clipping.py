@@ -21,6 +21,8 @@ from edgeml.exporting.graph import Graph
 from edgeml.exporting.ranges import float_tensors
 
 _MAX_SHARE = 0.05
+# What lies this share of the range's width beyond its end is hardly changed by clipping.
+_SLACK = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,9 @@ def find_clipping(
         constants.
     """
     known = set(float_tensors(source))
-    limits = {name: row for name, row in _limits(model).items() if name in known}
+    limits = {
+        _after_folding(name, source): row for name, row in _limits(model).items() if name in known
+    }
     if not limits:
         return None
     probed = onnx.ModelProto()
@@ -93,6 +97,13 @@ def find_clipping(
     return Clipping(tensor=worst, share=shares[worst], tensors=len(limits))
 
 
+def _after_folding(name: str, source: onnx.ModelProto) -> str:
+    """Return the tensor behind an activation that a quantizer may have folded into a range."""
+    readers = [node for node in source.graph.node if name in node.input]
+    folded = len(readers) == 1 and readers[0].op_type in ("Relu", "Clip")
+    return str(readers[0].output[0]) if folded else name
+
+
 def _limits(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
     """Return the range of each float activation that is quantized with one constant scale."""
     graph = Graph(model)
@@ -106,7 +117,7 @@ def _limits(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
             continue
         kind = np.iinfo(np.asarray(zero).dtype)
         offset, step = int(np.asarray(zero).reshape(-1)[0]), float(scale.reshape(-1)[0])
-        # Half a step beyond the last level is still rounded to it.
-        low, high = (kind.min - offset - 0.5) * step, (kind.max - offset + 0.5) * step
-        found[node.input[0]] = (low, high)
+        slack = (_SLACK * (kind.max - kind.min) + 0.5) * step
+        low, high = (kind.min - offset) * step, (kind.max - offset) * step
+        found[node.input[0]] = (low - slack, high + slack)
     return found

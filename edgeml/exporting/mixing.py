@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 # Shares of the whole error that mixed candidates may keep: the fastest first.
-_KEPT_ERROR = (0.5, 0.25, 0.1)
+_KEPT_ERROR = (0.75, 0.5, 0.25)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,10 @@ memory does not grow with the number of samples, nor do their lengths matter.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -179,32 +181,50 @@ def collect_histograms(
         num_threads: Threads of one run.
 
     Raises:
-        ExportError: An activation is NaN or infinite.
+        ExportError: An activation is NaN or infinite, or there is no sample at all.
     """
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
-    present = {row.name for row in (*probed.graph.output, *probed.graph.input)}
-    probed.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in names
-        if name not in present
-    )
-    fed = {row.name for row in probed.graph.input}
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        probed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session, fed = _probing_session(model, names, num_threads)
     histograms = {name: Histogram() for name in names}
     asked = [name for name in names if name not in fed]
+    calibrated = False
     for feed in feeds:
+        calibrated = True
         for name in fed & histograms.keys():
             histograms[name].add(np.asarray(feed[name]))
         found = session.run(asked, dict(feed)) if asked else []
         for name, values in zip(asked, found, strict=True):
             histograms[name].add(values)
+    if not calibrated:  # ranges of nothing would quantize everything to zero
+        raise ExportError("there is no calibration sample; at least one was expected; give data")
     return histograms
+
+
+def _probing_session(
+    model: onnx.ModelProto, names: Sequence[str], num_threads: int
+) -> tuple[onnxruntime.InferenceSession, set[str]]:
+    """Open a model that gives these tensors too, holding its weights once; and name its inputs."""
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    fed = {row.name for row in probed.graph.input}
+    present = fed | {row.name for row in probed.graph.output}
+    probed.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in names
+        if name not in present
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = 4
+    # A few hundred runs: weights that are packed for speed would be held twice.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    with tempfile.TemporaryDirectory(prefix="edgeml-probe-") as folder:
+        place = Path(folder) / "probed.onnx"
+        onnx.save(probed, place)
+        del probed
+        session = onnxruntime.InferenceSession(
+            str(place), options, providers=["CPUExecutionProvider"]
+        )
+    return session, fed
 
 
 def ranges_of(histograms: Mapping[str, Histogram], *, percent: float) -> dict[str, Range]:

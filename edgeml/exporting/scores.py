@@ -86,7 +86,7 @@ def _columns(array: npt.NDArray[Any]) -> int:
 
 def _fits(array: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
     if targets.ndim == 2:
-        return _columns(array) == targets.shape[1]
+        return bool(_columns(array) == targets.shape[1])
     most = int(targets.max())
     return bool(most < max(2, _columns(array)))
 

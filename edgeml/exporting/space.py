@@ -22,6 +22,7 @@ from edgeml.exporting.quantizing import (
     IntegerTypes,
     StaticRecipe,
     early_convolutions,
+    head_products,
 )
 from edgeml.exporting.rewriting import wide_products
 from edgeml.exporting.trials import Trial
@@ -44,6 +45,17 @@ _CONVOLUTIONS_AND_JOINS = (
     "GlobalAveragePool",
     "Relu",
     "Clip",
+)
+# Variations that are worth their time on one engine alone.
+_NOT_ELSEWHERE = frozenset(
+    {
+        "int8-early-float",
+        "int8-head-float",
+        "int8-joins",
+        "int8-percentile",
+        "int8-per-tensor",
+        "int8-qdq-wide",
+    }
 )
 
 
@@ -129,6 +141,8 @@ def _convolutional(
     scale = assembly.input_scale() if types.activations == "uint8" else None
     everything = StaticRecipe(types=types, num_samples=options.num_samples, input_scale=scale)
     recipes = {"int8": everything}
+    if head := head_products(core):
+        recipes["int8-head-float"] = replace(everything, float_nodes=head)
     if early := early_convolutions(core):
         recipes["int8-early-float"] = replace(everything, float_nodes=early)
     narrow = _CONVOLUTIONS_AND_JOINS
@@ -181,15 +195,15 @@ def _weights() -> list[Trial]:
 
 
 def _on_other_engines(trials: Sequence[Trial], options: SpaceOptions) -> list[Trial]:
-    """Return the same files under OpenVINO: it reads no operators of ONNX Runtime's own."""
+    """Return the same files under OpenVINO; where it cannot read one, that trial ends at once."""
     if "openvino" not in options.engines:
         return []
     made = []
     for row in trials:
-        if row.kind == "float":
-            made.append(row.on_engine("openvino", inference_precision="f32"))
+        if row.precision == "fp16" or row.kind == "dynamic" or row.name in _NOT_ELSEWHERE:
+            continue
+        made.append(row.on_engine("openvino", inference_precision="f32"))
+        if row.precision == "fp32":
             half = row.on_engine("openvino", inference_precision="bf16")
             made.append(replace(half, name=f"{row.name}-openvino-bf16", precision="bf16"))
-        elif row.kind == "static":
-            made.append(row.on_engine("openvino", inference_precision="f32"))
     return made

@@ -149,6 +149,7 @@ def export(
     threads = check_threads(settings.num_threads)
     settings = replace(settings, num_threads=threads)
     _check_engines(settings.engines)
+    _check_files(settings.files)
     require("onnx", extra="export")
     from edgeml.workflows.bundling import Packing, pack
     from edgeml.workflows.proving import prove
@@ -185,3 +186,11 @@ def _check_engines(engines: tuple[str, ...]) -> None:
             raise InputError(f"there is no engine '{engine}'; known: {', '.join(ENGINES)}")
         if engine not in installed:
             require(engine, extra=engine)
+
+
+def _check_files(files: tuple[str, ...]) -> None:
+    for file in files:
+        if not Path(file).is_file():
+            raise InputError(
+                "this candidate is no file; an .onnx file was expected; check the path", item=file
+            )

@@ -166,7 +166,7 @@ def conditions() -> dict[str, Any]:
 
 def results_folder(key: str) -> Path:
     """Return where a search's results are kept, and forget the oldest of many searches."""
-    root = _cache() / "search"
+    root = _cache()
     place = root / key
     place.mkdir(parents=True, exist_ok=True)
     os.utime(place)
@@ -177,8 +177,11 @@ def results_folder(key: str) -> Path:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "edgeml"
+    """Return ``$EDGEML_SEARCH_CACHE``, or a folder in the user's cache."""
+    named = os.environ.get("EDGEML_SEARCH_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    root = Path(named) if named else base / "edgeml" / "search"
+    return root.expanduser().absolute()
 
 
 def _read(path: Path) -> dict[str, Any]:

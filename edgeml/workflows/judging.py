@@ -143,10 +143,11 @@ def _best(candidates: Sequence[Candidate], *, otherwise: Candidate) -> Candidate
         return otherwise
     fastest = max(map(speed_of, candidates))
     near = [row for row in candidates if speed_of(row) * _EQUALLY_FAST >= fastest]
-    return min(near, key=_infidelity)
+    return min(near, key=infidelity_of)
 
 
-def _infidelity(row: Candidate) -> float:
+def infidelity_of(row: Candidate) -> float:
+    """Return how far a candidate's answers are from fp32's, in one number."""
     agreement = row.evidence["agreement"]
     return float(agreement["mean_kl"] + agreement["relative_error"])
 
@@ -183,8 +184,9 @@ def settle(
     """Choose, keep what a bundle holds, and name the best INT8 candidate ``int8``.
 
     A bundle holds fp32, fp16, what was chosen for single items and for batches, the best of each
-    engine, and the best INT8 candidate: the one that answers single items if that is INT8; else
-    the fastest that passed; where none did, the one that lost fewest answers.
+    engine, and the best INT8 candidate: the one that answers single items, or would with ONNX
+    Runtime alone, if that is INT8; else the fastest that passed; where none did, the one that
+    lost fewest answers.
 
     Args:
         candidates: All that were measured and judged, fp32 first.
@@ -196,10 +198,10 @@ def settle(
     quantized = [
         row for row in candidates[1:] if row.precision == "int8" and row.trial.engine == ENGINE
     ]
-    best = _best_int8(quantized, verdicts, single)
     engines = dict.fromkeys(row.trial.engine for row in candidates)
     found = {name: best_on_engine(candidates, verdicts, name, goal=goal) for name in engines}
     by_engine = {name: row for name, row in found.items() if row is not None}
+    best = _best_int8(quantized, verdicts, [single, by_engine.get(ENGINE)])
     wanted = [candidates[0], single, together, *by_engine.values(), *([best] if best else [])]
     names = {row.name for row in wanted} | {"fp16"}
     kept = [row for row in candidates if row.name in names]
@@ -249,13 +251,15 @@ def _passed(verdicts: Mapping[str, tuple[str, str]]) -> bool:
 
 
 def _best_int8(
-    quantized: Sequence[Candidate], verdicts: Mapping[str, tuple[str, str]], single: Candidate
+    quantized: Sequence[Candidate],
+    verdicts: Mapping[str, tuple[str, str]],
+    picked: Sequence[Candidate | None],
 ) -> Candidate | None:
     def merit(row: Candidate) -> tuple[bool, bool, bool, bool, float]:
         passed = verdicts[row.name][0] == "passed"
         drop = row.evidence.get("accuracy", {}).get("drop", 0.0)
         known = row.answers is not None
-        return row is single, passed, row.batch_safe, known, speed_of(row) if passed else -drop
+        return row in picked, passed, row.batch_safe, known, speed_of(row) if passed else -drop
 
     return max(quantized, key=merit, default=None)
 

@@ -23,7 +23,6 @@ from edgeml.workflows.sources import Source
 from edgeml.workflows.trial_steps import Surroundings
 
 _CALIBRATION_SAMPLES = 300
-_PARITY_SAMPLES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,7 @@ def _plan(
     )
     names = ", ".join(row.name for row in trials)
     progress(ProgressEvent(stage="space", done=0, total=len(trials), note=names))
-    few = parts.selection.inputs.first(_PARITY_SAMPLES)
+    few = parts.selection.inputs.first(source.parity_samples)
     return SearchPlan(
         core=core,
         trials=trials,

@@ -8,6 +8,7 @@ that would be chosen is timed once more, alone with fp32, so that luck is not ta
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -34,7 +35,14 @@ from edgeml.workflows.jobs import (
     key_of,
     results_folder,
 )
-from edgeml.workflows.judging import Standards, choose, judge, judge_answers, speed_of
+from edgeml.workflows.judging import (
+    Standards,
+    choose,
+    infidelity_of,
+    judge,
+    judge_answers,
+    speed_of,
+)
 from edgeml.workflows.stored_samples import store_samples
 from edgeml.workflows.trial_steps import Surroundings, load_answers, store_answers
 
@@ -157,13 +165,20 @@ class _Search:
         if left <= 0 and not self._is_known(trial):
             why = f"not tried: the budget of {self.plan.budget_s:.0f} s was spent"
             return Candidate(trial=trial, name=trial.name, recipe=trial.describe(), untried=why)
-        return self._try(trial, timeout_s=min(self.patience_s, max(left, 5.0)))
+        limit_s = min(self.patience_s, max(left, 5.0))
+        return self._try(trial, timeout_s=limit_s, thorough=self._counts_all)
+
+    @property
+    def _counts_all(self) -> bool:
+        """Whether slower candidates are judged, too: the smallest may be one."""
+        return self.plan.standards.goal == "size"
 
     def _is_known(self, trial: Trial) -> bool:
-        return (self.runner.place(_key(trial)) / "result.json").is_file()
+        key = _key(trial, thorough=self._counts_all)
+        return (self.runner.place(key) / "result.json").is_file()
 
     def _try(self, trial: Trial, *, timeout_s: float, thorough: bool = False) -> Candidate:
-        key = _key(trial) + ("-thorough" if thorough else "")
+        key = _key(trial, thorough=thorough)
         job = {"do": "trial", "trial": trial.to_json(), "thorough": thorough}
         outcome = self._run(key, job, "result.json", timeout_s, self._same_file(trial, thorough))
         place = self.runner.place(key)
@@ -245,15 +260,16 @@ class _Search:
                 break
 
     def _fastest_that_lost(self) -> Candidate | None:
-        """Return the fastest candidate that only its accuracy keeps from being the best."""
+        """Return the most faithful of the fastest that only accuracy keeps from being the best."""
         rows = [row for row in self.found.candidates[1:] if _can_mix(row)]
         lost = [row for row in rows if not row.failures and not self._is_accurate(row)]
         best = max(
             (speed_of(row) for row in self.found.candidates if self._is_good(row)), default=1.0
         )
-        fastest = max(lost, key=speed_of, default=None)
-        worth = fastest is not None and speed_of(fastest) > _WORTH_MIXING * best
-        return fastest if worth else None
+        worth = [row for row in lost if speed_of(row) > _WORTH_MIXING * best]
+        fastest = max(map(speed_of, worth), default=0.0)
+        near = [row for row in worth if speed_of(row) >= _NEAR_BEST * fastest]
+        return min(near, key=infidelity_of, default=None)
 
     def _any_quantized(self) -> Candidate | None:
         rows = [row for row in self.found.candidates[1:] if _can_mix(row)]
@@ -279,8 +295,8 @@ class _Search:
         quantized = self._best_quantized()
         extra = [quantized] if quantized is not None and quantized not in finalists else []
         rows = [baseline, *finalists, *self._complete(extra)]
-        self._apply(self._timed(rows, "final"), rows)
-        self._confirm(rows)
+        self._time_together(rows)
+        self._confirm()
 
     def _best_quantized(self) -> Candidate | None:
         """Return the INT8 candidate whose row must be whole even where none passes."""
@@ -326,6 +342,17 @@ class _Search:
         self.progress(ProgressEvent(stage="time", done=1, total=1))
         return outcome.value or {"rows": {}, "conditions": {"failed": outcome.reason}}
 
+    def _time_together(self, rows: Sequence[Candidate]) -> None:
+        """Time finalists in turns; where one of them ends the process, each alone with fp32."""
+        timing = self._timed(rows, "final")
+        if timing["rows"] or len(rows) == 1:
+            self._apply(timing, rows)
+            return
+        baseline = rows[0]
+        self._apply(self._timed([baseline], "final"), [baseline])
+        for row in rows[1:]:
+            self._apply(self._timed([baseline, row], "final"), [row])
+
     def _apply(self, timing: dict[str, Any], rows: Sequence[Candidate]) -> None:
         for row in rows:
             value = timing["rows"].get(row.trial.name)
@@ -336,26 +363,36 @@ class _Search:
             row.evidence["latency"] = {
                 **value,
                 **timing["conditions"],
-                "baseline": rows[0].trial.name,
+                "baseline": self.plan.trials[0].name,
             }
 
-    def _confirm(self, rows: Sequence[Candidate]) -> None:
-        """Time what would be chosen once more, alone with fp32: the fastest of many is lucky."""
-        baseline, standards = rows[0], self.plan.standards
-        confirmed: set[str] = set()
-        for _ in range(_MOST_CONFIRMATIONS):
-            verdicts = {row.name: judge(row, baseline, standards) for row in rows}
-            picked = choose(list(rows), verdicts, goal=standards.goal)
-            fresh = {row.name: row for row in picked if row is not baseline}
-            todo = [row for name, row in fresh.items() if name not in confirmed]
+    def _confirm(self) -> None:
+        """Time what would be chosen once more, alone with fp32: the fastest of many is lucky.
+
+        Where the finalists fall, what only the short timing knows comes up: nothing is chosen on
+        its word.
+        """
+        baseline = self.found.candidates[0]
+        confirmed = {baseline.trial.name}
+        for attempt in itertools.count():
+            todo = [row for row in self._picked() if row.trial.name not in confirmed]
             if not todo:
                 return
-            for row in todo:
-                confirmed.add(row.name)
+            for row in self._complete(todo):
+                confirmed.add(row.trial.name)
+                if attempt >= _MOST_CONFIRMATIONS:
+                    row.failures.append("its speed was not confirmed, as those before it were not")
+                    continue
                 timing = self._timed([baseline, row], "confirm")
-                if row.trial.name in timing["rows"]:
-                    row.evidence["first_timing"] = row.evidence["latency"]
-                    self._apply(timing, [baseline, row])
+                row.evidence["first_timing"] = row.evidence["latency"]
+                self._apply(timing, [baseline, row] if timing["rows"] else [row])
+
+    def _picked(self) -> list[Candidate]:
+        """Return what would be chosen of all that was tried, each once."""
+        rows = [row for row in self.found.candidates if row.usable]
+        baseline, standards = rows[0], self.plan.standards
+        verdicts = {row.name: judge(row, baseline, standards) for row in rows}
+        return list(dict.fromkeys(choose(rows, verdicts, goal=standards.goal)))
 
     def _tell(self, note: str, done: int, total: int) -> None:
         good = [row for row in self.found.candidates if self._is_good(row)]
@@ -368,12 +405,12 @@ class _Search:
         return self.found
 
 
-def _key(trial: Trial) -> str:
+def _key(trial: Trial, *, thorough: bool = False) -> str:
     """Return the name of a trial's result: what it is, not what it is called."""
     value = {**trial.to_json(), "name": ""}
     if trial.file:
         value["file"] = hash_of_files([Path(trial.file)])
-    return key_of(value)
+    return key_of(value) + ("-thorough" if thorough else "")
 
 
 def _can_mix(row: Candidate) -> bool:

@@ -64,6 +64,7 @@ class Source:
         synthetic: Whether the data is made up.
         notes: What the caller should know of the source; each a sentence.
         batches: Whether several samples may share a feed.
+        parity_samples: How many samples are compared with the source's own answers.
         invariance_samples: How many samples invariance is tried on.
         invariance_tolerance: Precision to the largest difference allowed.
     """
@@ -93,6 +94,7 @@ class Source:
     synthetic: bool = False
     notes: tuple[str, ...] = ()
     batches: bool = True
+    parity_samples: int = 64
     invariance_samples: int = 24
     invariance_tolerance: Mapping[str, float] = field(
         default_factory=lambda: dict.fromkeys(

@@ -133,6 +133,8 @@ def tensor_source_of(
         synthetic=synthetic,
         notes=tuple(notes),
         batches=batches,
+        parity_samples=32,
+        invariance_samples=12,
         invariance_tolerance=_TOLERANCE,
     )
 

@@ -138,6 +138,7 @@ class Work:
             folder=self.folder,
             calibration=lambda: _single_feeds(self.calibration),
             compared=lambda: _single_feeds(fully_padded(self.calibration) or self.calibration),
+            num_threads=self.surroundings.num_threads,
         )
 
     @property

@@ -15,12 +15,13 @@ from PIL import Image
 import edgeml
 from edgeml.core.predictor import Predictor
 from edgeml.errors import HostMismatchWarning
+from edgeml.exporting.answers import Answers, Reading, collect_answers
 from edgeml.exporting.checks import (
     GOLDEN_TOLERANCE,
+    NO_TOLERANCE,
     PARITY_TOLERANCE,
     check_invariance,
     check_parity,
-    run_batches,
 )
 from edgeml.runtime.engine import OnnxEngine, SessionSettings
 from edgeml.tasks.samples import ArraySamples
@@ -67,7 +68,9 @@ def test_a_variant_answers_like_torch(
 ) -> None:
     with _load(trained, variant) as predictor:
         got = _answers(predictor, np.concatenate(pictures))
-    parity = check_parity(torch_answers, got, tolerance=PARITY_TOLERANCE[variant])
+    reference, answers = (Answers(probabilities=rows) for rows in (torch_answers, got))
+    tolerance = PARITY_TOLERANCE.get(variant, NO_TOLERANCE)
+    parity = check_parity(reference, answers, tolerance=tolerance)
     record_property("worst", parity.to_json())
     assert parity.ok, parity
     if variant != "int8":
@@ -85,9 +88,8 @@ def test_an_answer_does_not_depend_on_its_neighbours(
     row = trained.exported.bundle.manifest.variant(variant)
     assert row
     engine = OnnxEngine(trained.bundle / row.file)
-    found = check_invariance(
-        engine, ArraySamples("image", np.concatenate(pictures)), batch_sizes=(2, 5, 36)
-    )
+    samples = ArraySamples("image", np.concatenate(pictures))
+    found = check_invariance(engine, samples, Reading(), batch_sizes=(2, 5, 36))
     assert found.ok, found
 
 
@@ -98,10 +100,11 @@ def test_an_answer_does_not_depend_on_the_number_of_threads(
     row = trained.exported.bundle.manifest.variant(variant)
     assert row
     one, two = (
-        run_batches(
+        collect_answers(
             OnnxEngine(trained.bundle / row.file, settings=SessionSettings(num_threads=count)),
             ArraySamples("image", pictures[0]),
-        )
+            Reading(),
+        ).probabilities
         for count in (1, 2)
     )
     np.testing.assert_allclose(one, two, atol=GOLDEN_TOLERANCE[variant])

@@ -92,7 +92,7 @@ def _recurrent(kind: type[nn.LSTM] | type[nn.GRU]) -> Built:
         )
         return {"tokens": tokens}, labels
 
-    train(module, lambda step: draw(64, 1000 + step), steps=350, rate=3e-3)
+    train(module, lambda step: draw(64, 1000 + step), steps=300, rate=3e-3)
     inputs, labels = draw(_SAMPLES, 1)
     return Built(
         model=trace(module, {"tokens": torch.from_numpy(inputs["tokens"][:2])}),

@@ -6,6 +6,8 @@ import functools
 import io
 import json
 import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +17,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks.zoo import timing  # noqa: E402
 from benchmarks.zoo.builders.mobilenet import MobileNetV3Small  # noqa: E402
 from benchmarks.zoo.builders.segmentation import UNet  # noqa: E402
 from benchmarks.zoo.builders.tables import mlp  # noqa: E402
 from benchmarks.zoo.built import Built  # noqa: E402
 from benchmarks.zoo.catalogue import RECIPES  # noqa: E402
 from benchmarks.zoo.fitting import fit_head  # noqa: E402
-from benchmarks.zoo.making import make_member, read_or_none  # noqa: E402
+from benchmarks.zoo.making import make_member, read_or_none, write_whole  # noqa: E402
 from benchmarks.zoo.members import Member  # noqa: E402
-from benchmarks.zoo.opening import open_file  # noqa: E402
+from benchmarks.zoo.opening import Array, Call, open_file  # noqa: E402
 from benchmarks.zoo.peers import file_of, make_peers  # noqa: E402
 from benchmarks.zoo.pictures import enlarged, gratings, shapes  # noqa: E402
 from benchmarks.zoo.recipes import __main__ as recipe_command  # noqa: E402
 from benchmarks.zoo.recipes.job import read_inputs  # noqa: E402
 from benchmarks.zoo.topics import draw_topics  # noqa: E402
+from edgeml.core.timing import TimingPlan  # noqa: E402
 
 
 class TinyMember(Member):
@@ -40,11 +44,15 @@ class TinyMember(Member):
 
 @functools.cache
 def _tiny() -> Built:
+    return mlp(samples=340, steps=120, hidden=64)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
-    try:
-        return mlp(samples=340, steps=120, hidden=64)
-    finally:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 _TINY = TinyMember(name="tiny", builder="", about="tiny")
@@ -87,6 +95,48 @@ def test_recipes_of_this_environment_are_made_and_judged(
     call = open_file(file_of(tmp_path, RECIPES["ort_static"]), "onnxruntime")
     inputs = read_inputs(tmp_path / "data.npz")
     assert call({name: array[:1] for name, array in inputs.items()}).shape == (1, 10)
+
+
+def test_everybody_takes_turns_on_the_same_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = make_member(_TINY, tmp_path)
+    wanted = ("ort_fp32", "ort_dynamic")
+    monkeypatch.setattr("benchmarks.zoo.peers.RECIPES", {name: RECIPES[name] for name in wanted})
+    make_peers(_TINY, tmp_path, model_sha256=about["model_sha256"], say=lambda line: None)
+    found = {"file_sha256": "a", "engine": "onnxruntime", "engine_options": {}}
+    write_whole(tmp_path / "search.json", {"ort": found, "any": {**found, "file_sha256": "b"}})
+
+    def bundle(place: Path, *, variant: str | None = None) -> Call:
+        call = open_file(tmp_path / "model.onnx", "onnxruntime")
+
+        def slow(feed: Mapping[str, Array]) -> Array:
+            time.sleep(0.002 if place.name == "bundle-ort" and variant is None else 0)
+            return call(feed)
+
+        return slow
+
+    monkeypatch.setattr(timing, "open_bundle", bundle)
+    monkeypatch.setattr(timing, "_PLAN", TimingPlan(rounds=4, calls=2, warmup=1))
+    measured = timing.measure(tmp_path)
+    runs = measured["runs"]
+    assert set(runs["ours_ort"]) == {"ours_ort", "ours_fp32", *wanted}
+    assert set(runs["ours_any"]) == {"ours_any", "ort_fp32"}
+    assert runs["ours_ort"]["ort_fp32"]["faster_by"] < 0.6  # ours sleeps
+    write_whole(tmp_path / "timing.json", measured)
+    assert timing.time_member(tmp_path, again=False, say=pytest.fail) == measured
+
+
+def test_openvino_gives_what_onnxruntime_gives(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    make_member(_TINY, tmp_path)
+    inputs = read_inputs(tmp_path / "data.npz")
+    feed = {name: array[:1] for name, array in inputs.items()}
+    model = tmp_path / "model.onnx"
+    expected = open_file(model, "onnxruntime")(feed)
+    for fixed in (False, True):
+        call = open_file(model, "openvino", batch_of_one=fixed)
+        np.testing.assert_allclose(call(feed), expected, atol=1e-4)
 
 
 def test_a_recipe_that_fails_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,12 @@ from tests.unit.cli.conftest import Run
 
 
 @pytest.fixture
-def quick(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
+def quick(
+    trained: Trained, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Trained:
     """Exports that trace and quantize nothing anew and time little."""
-    trained.quicken(monkeypatch)
+    # All of these export alike: what one found is there for the next.
+    trained.quicken(monkeypatch, tmp_path_factory.getbasetemp() / "searches-of-verbs")
     settings = exporting.ExportSettings
 
     def brief(**options: Any) -> exporting.ExportSettings:
@@ -48,7 +51,13 @@ def test_export_prints_what_others_rely_on(run: Run, quick: Trained, tmp_path: P
         "chosen",
         "chosen_for_batches",
         "chosen_by_device",
+        "chosen_by_engine",
+        "data",
+        "proven",
         "variants",
+        "report",
+        "seconds",
+        "notes",
     }
     assert done.json["bundle"] == str(tmp_path / "b")
     rows = {row["name"]: row for row in done.json["variants"]}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import edgeml
 from edgeml.core.bundle import Bundle
 from edgeml.core.progress import ProgressEvent
 from edgeml.errors import BundleError, DataError, ExportError, InputError, ParityError
+from edgeml.exporting.building import Workshop
 from edgeml.exporting.checks import PARITY_TOLERANCE
+from edgeml.exporting.trials import Trial
+from edgeml.tasks.samples import ArraySamples, Samples
 from edgeml.training.checkpoint import read_checkpoint
-from edgeml.workflows.candidates import Candidate
 from edgeml.workflows.exporting import Exported, ExportSettings
-from tests.trained import TIMING, Trained, make_pictures
+from edgeml.workflows.stored_samples import store_samples
+from tests.trained import GATE, TIMING, Trained, make_pictures
 from tests.unit.workflows.test_candidates import latency
 
 SETTINGS = ExportSettings(num_threads=1, timing=TIMING)
@@ -31,23 +35,26 @@ SPEEDS = {"fp32": 1.0, "fp16": 0.7, "int8": 2.0}
 
 
 @pytest.fixture
-def quick(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """Exports that trace and quantize nothing anew; the gate forgives the six samples."""
-    trained.quicken(monkeypatch)
+def quick(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Exports that trace and quantize nothing anew."""
+    trained.quicken(monkeypatch, tmp_path / "searches")
     return trained
 
 
 def _export(trained: Trained, out: Path, **options: Any) -> Exported:
-    gate = edgeml.Gate(max_accuracy_drop=0.5)
-    values: dict[str, Any] = {"settings": SETTINGS, "gate": gate, **options}
+    values: dict[str, Any] = {"settings": SETTINGS, "gate": GATE, **options}
     return edgeml.export(trained.checkpoint, out=out, **values)
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, *, stable: bool = True, **speeds: float) -> None:
-    """Let the clock say what it is told."""
+    """Let the clock say what it is told, when candidates are screened and at the end."""
     told = {**SPEEDS, **speeds}
     monkeypatch.setattr(
-        "edgeml.workflows.judging.compare_latency",
+        "edgeml.workflows.trial_steps._screen",
+        lambda _, trial, __: asdict(latency(told[trial.name], stable=stable)),
+    )
+    monkeypatch.setattr(
+        "edgeml.workflows.trial_worker.compare_latency",
         lambda calls, **_: {name: latency(told[name], stable=stable) for name in calls},
     )
 
@@ -71,11 +78,18 @@ def test_the_fastest_that_is_no_worse_is_chosen(
         "chosen",
         "chosen_for_batches",
         "chosen_by_device",
+        "chosen_by_engine",
+        "data",
+        "proven",
         "variants",
+        "report",
+        "seconds",
+        "notes",
     }
     assert set(value["variants"][0]) >= {
         "name",
         "precision",
+        "engine",
         "size_bytes",
         "accuracy",
         "accuracy_drop",
@@ -129,14 +143,11 @@ def _spoil(
     *,
     how: Callable[[onnx.ModelProto], onnx.ModelProto] = _mislabelled,
 ) -> None:
-    def candidates(*_: Any, **__: Any) -> list[Candidate]:
-        rows = quick.candidates()
-        for row in rows:
-            if row.name == name:
-                how(row.model)
-        return rows
+    def build(_: Workshop, trial: Trial) -> tuple[onnx.ModelProto, None]:
+        model = quick.model(trial.name)
+        return how(model) if trial.name == name else model, None
 
-    monkeypatch.setattr("edgeml.workflows.image_source.make_image_candidates", candidates)
+    monkeypatch.setattr(Workshop, "build", build)
 
 
 def test_a_variant_that_answers_worse_is_rejected_however_fast(
@@ -223,11 +234,13 @@ def test_each_split_has_one_use(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def candidates(core: Any, task: Any, calibration: Any, **_: Any) -> list[Candidate]:
-        seen["calibration"] = calibration
-        return quick.candidates()
+    def kept(folder: Path, samples: Samples) -> None:
+        assert isinstance(samples, ArraySamples)
+        seen[folder.name] = samples.array
+        store_samples(folder, samples)
 
-    monkeypatch.setattr("edgeml.workflows.image_source.make_image_candidates", candidates)
+    monkeypatch.setattr("edgeml.workflows.searching.store_samples", kept)
+    _pretend(monkeypatch)
     made = _export(quick, tmp_path / "b")
     pictures = {}
     for part in ("train", "validation", "test"):
@@ -236,6 +249,7 @@ def test_each_split_has_one_use(
     calibration = {image.tobytes() for image in seen["calibration"]}
     assert calibration <= pictures["train"][0]
     assert not calibration & (pictures["validation"][0] | pictures["test"][0])
+    assert {image.tobytes() for image in seen["selection"]} <= pictures["validation"][0]
     # Variants are chosen on one part and reported on another.
     for row in made.rows:
         with edgeml.load(tmp_path / "b", variant=row["name"], num_threads=1) as predictor:
@@ -320,19 +334,18 @@ def test_data_that_training_has_seen_is_refused_with_the_count(
     assert not (tmp_path / "b").exists()
 
 
+def _nan(model: onnx.ModelProto) -> onnx.ModelProto:
+    for tensor in model.graph.initializer:
+        if tensor.name == "edgeml_scale":
+            value = np.full((1, 3, 1, 1), np.nan, dtype=np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    return model
+
+
 def test_a_candidate_that_answers_nan_costs_only_itself(
     quick: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def candidates(*_: Any, **__: Any) -> list[Candidate]:
-        rows = quick.candidates()
-        (half,) = [row for row in rows if row.name == "fp16"]
-        for tensor in half.model.graph.initializer:
-            if tensor.name == "edgeml_scale":
-                value = np.full((1, 3, 1, 1), np.nan, dtype=np.float32)
-                tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-        return rows
-
-    monkeypatch.setattr("edgeml.workflows.image_source.make_image_candidates", candidates)
+    _spoil(quick, monkeypatch, "fp16", how=_nan)
     _pretend(monkeypatch)
     made = _export(quick, tmp_path / "b")
     rows = {row["name"]: row for row in made.rows}
@@ -341,6 +354,21 @@ def test_a_candidate_that_answers_nan_costs_only_itself(
     assert made.bundle.manifest.variant("fp16") is None
     assert made.bundle.manifest.chosen_by_device == {"cpu": "int8", "gpu": "fp32"}
     assert made.bundle.manifest.provenance["broken"]["fp16"] == rows["fp16"]["reason"]
+
+
+def test_a_conversion_that_fails_costs_only_itself(
+    quick: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: onnx.ModelProto) -> onnx.ModelProto:
+        raise ExportError("no such operator")
+
+    _spoil(quick, monkeypatch, "int8", how=fail)
+    _pretend(monkeypatch)
+    made = _export(quick, tmp_path / "b")
+    rows = {row["name"]: row for row in made.rows}
+    assert (rows["int8"]["verdict"], rows["int8"]["reason"]) == ("rejected", "no such operator")
+    assert made.bundle.manifest.chosen == "fp32"
+    assert [row.name for row in made.bundle.manifest.variants] == ["fp32", "fp16"]
 
 
 def test_data_of_other_classes_is_refused(trained: Trained, tmp_path: Path) -> None:
@@ -382,9 +410,11 @@ def test_progress_names_every_stage(
     events: list[ProgressEvent] = []
     _export(quick, tmp_path / "b", progress=events.append)
     stages = list(dict.fromkeys(event.stage for event in events))
-    assert stages == ["prepare images", "trace", "quantize", "prove", "time"]
+    assert stages == ["prepare images", "trace", "space", "search", "time"]
     last = {event.stage: event for event in events}
+    assert last.pop("space").note == "fp32, fp16, int8"
     assert all(event.done == event.total for event in last.values())
+    assert last["search"].note.endswith("best so far int8 2.00x")
 
 
 KILLED = """
@@ -392,7 +422,7 @@ import os, signal, sys
 from pathlib import Path
 import pytest
 from edgeml.workflows import bundling
-from tests.trained import TIMING, Trained
+from tests.trained import GATE, TIMING, Trained
 import edgeml
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 trained = Trained(
@@ -403,9 +433,9 @@ def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 bundling.write_golden = kill
 with pytest.MonkeyPatch.context() as patch:
-    trained.quicken(patch)
+    trained.quicken(patch, out.parent / "searches")
     edgeml.export(
-        trained.checkpoint, out=out, version="2",
+        trained.checkpoint, out=out, version="2", gate=GATE,
         settings=edgeml.ExportSettings(num_threads=1, timing=TIMING),
     )
 """
@@ -426,7 +456,7 @@ def test_a_kill_in_the_middle_leaves_the_old_bundle(
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     assert Bundle.read(place).manifest.version == "1"
     assert edgeml.verify(place).ok
-    (left,) = [path for path in tmp_path.iterdir() if path != place]
+    (left,) = [path for path in tmp_path.iterdir() if path.name not in (place.name, "searches")]
     assert left.name.startswith(".mine.bundle.partial-")
     assert any(left.rglob("model.onnx"))  # it died in the middle indeed
     with pytest.raises(BundleError):

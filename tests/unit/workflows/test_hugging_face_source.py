@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 import edgeml
 from edgeml.core.progress import silent
 from edgeml.errors import DataError, InputError
-from edgeml.workflows.exporting import looks_like_hub
 from edgeml.workflows.hugging_face_source import open_hugging_face_source
+from edgeml.workflows.source_opening import looks_like_hub
 from edgeml.workflows.sources import Source
 from tests.small_text import POSITIONS, make_encoder, make_table, make_texts
 from tests.trained import TIMING

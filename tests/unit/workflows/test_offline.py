@@ -18,7 +18,7 @@ from edgeml.core.predictor import Prediction
 from edgeml.core.progress import ProgressEvent
 from edgeml.data.table_stream import open_table_stream
 from edgeml.data.text_lines import Entry
-from edgeml.errors import DataError, InferenceError, InputError
+from edgeml.errors import ClosedError, DataError, InputError
 from edgeml.tasks.predictor import TaskPredictor
 from edgeml.workflows.offline import OfflineResult, answer_stream, predict_table
 from tests.text_bundles import make_text_bundle, make_text_task
@@ -222,13 +222,13 @@ def test_a_run_that_dies_leaves_what_was_there(tmp_path: Path, suffix: str) -> N
     class Dying(FakeEngine):
         def run(self, tensors: Any) -> Any:
             if next(calls) > 10:
-                raise InferenceError(reason="out of memory")
+                raise ClosedError
             return fake.run(tensors)
 
     (tmp_path / "a.csv").write_text("text\n" + "good\n" * 9000)
     out = tmp_path / f"b{suffix}"
     out.write_text("before")
-    with pytest.raises(InferenceError):
+    with pytest.raises(ClosedError):
         predict_table(TaskPredictor(task, Dying(task.signature)), tmp_path / "a.csv", out)
     assert out.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", out.name]

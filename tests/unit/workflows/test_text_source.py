@@ -14,7 +14,6 @@ from edgeml.errors import ExportError, InputError
 from edgeml.exporting.from_transformers import trace_text_model
 from edgeml.training.encoders import find_encoder
 from edgeml.workflows.hugging_face_source import _load, match_labels
-from edgeml.workflows.text_source import _hold_out
 from tests.small_text import make_encoder
 
 TEXTS = TextDataset(
@@ -24,15 +23,6 @@ TEXTS = TextDataset(
     targets=np.array([0, 1, 1]),
     fingerprint="f",
 )
-
-
-@pytest.mark.parametrize("count", [0, 1, 3, 4, 300])
-def test_what_is_held_out_is_spread_over_all_rows(count: int) -> None:
-    kept, held = _hold_out(count)
-    assert sorted([*kept, *held]) == list(range(count))
-    assert len(held) == count // 4
-    # A table sorted by class: each quarter of it calibrates and is held out alike.
-    assert np.all(np.bincount(held // 4, minlength=count // 4) == 1)
 
 
 @pytest.mark.parametrize(

@@ -226,9 +226,9 @@ CASES = (
     ),
     DamageCase(
         id="another-task",
-        damage=lambda place: spoil(place, lambda value: value.update(task="tensor")),
+        damage=lambda place: spoil(place, lambda value: value.update(task="recommendation")),
         check="golden preprocessing",
-        says="its task is 'tensor'",
+        says="its task is 'recommendation'",
     ),
     DamageCase(
         id="contract-out-of-order",

@@ -1,0 +1,71 @@
+"""The report's pictures are well-formed, whatever the names and figures."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from edgeml.workflows.pictures import pareto_picture, sensitivity_picture
+
+
+def _row(name: str, p50_ms: float | None, accuracy: float | None, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "p50_ms": p50_ms,
+        "accuracy": accuracy,
+        "agreement": 0.9,
+        "size_bytes": 1000,
+        "verdict": "rejected",
+        **more,
+    }
+
+
+def _dots(svg: str) -> list[ElementTree.Element]:
+    return [row for row in ElementTree.fromstring(svg).iter() if row.tag == "circle"]
+
+
+def test_a_dot_for_each_row_that_was_measured() -> None:
+    rows = [
+        _row("fp32", 2.0, 0.9, verdict="reference", size_bytes=4000),
+        _row("int8 <&'\">", 1.0, 0.8, verdict="chosen"),
+        _row("broken", None, None, size_bytes=None),
+    ]
+    fp32, int8 = _dots(pareto_picture(rows))
+    # To the left is faster, up is better, and four times the file has twice the radius.
+    assert float(fp32.get("cx", 0)) > float(int8.get("cx", 0))
+    assert float(fp32.get("cy", 0)) < float(int8.get("cy", 0))
+    assert float(fp32.get("r", 0)) == pytest.approx(2 * float(int8.get("r", 0)))
+    assert fp32.get("fill") != int8.get("fill")
+    (title,) = int8
+    assert (title.text or "").startswith("int8 <&'\">: 1.000 ms")
+
+
+def test_without_labels_agreement_is_the_quality() -> None:
+    svg = pareto_picture([_row("fp32", 2.0, None), _row("int8", 1.0, None)])
+    assert len(_dots(svg)) == 2
+    assert ">agreement<" in svg
+
+
+def test_one_dot_and_equal_dots_have_a_place() -> None:
+    for rows in ([_row("a", 1.0, 0.5)], [_row("a", 0.0, 0.0), _row("b", 0.0, 0.0)]):
+        assert len(_dots(pareto_picture(rows))) == len(rows)
+        assert "nan" not in pareto_picture(rows)
+
+
+def test_nothing_measured_is_no_picture() -> None:
+    assert pareto_picture([]) == ""
+    assert pareto_picture([_row("broken", None, None)]) == ""
+    assert sensitivity_picture([]) == ""
+
+
+def test_a_bar_for_each_block() -> None:
+    blocks = [
+        {"nodes": ["a<b"], "error": 0.5, "saved_ms": 0.1, "error_per_ms": 5.0},
+        {"nodes": ["c" * 60, "d"], "error": 0.0, "saved_ms": 0.0, "error_per_ms": 0.0},
+    ]
+    root = ElementTree.fromstring(sensitivity_picture(blocks))
+    bars = [float(row.get("width", -1)) for row in root.iter() if row.tag == "rect"]
+    assert bars[0] > 0 == bars[1]
+    assert all(len(row.text or "") < 60 for row in root.iter() if row.tag == "text")
