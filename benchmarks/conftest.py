@@ -56,7 +56,9 @@ def deploy(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
                 trained.checkpoint,
                 out=place / "clothing.bundle",
                 # Only the timings of the suites count, not this one.
-                settings=edgeml.ExportSettings(timing=TimingPlan(rounds=10, calls=1)),
+                settings=edgeml.ExportSettings(
+                    timing=TimingPlan(rounds=10, calls=1), budget_s=60.0
+                ),
             )
             made[size] = Deployed(checkpoint=trained.checkpoint, bundle=exported.bundle)
         return made[size]

@@ -106,7 +106,8 @@ def _row(comparison: edgeml.Comparison, manifest: Any) -> dict[str, Any]:
         **comparison.to_json(),
         "target": target,
         "name": name,
-        "precision": name,
+        "precision": variant.precision if variant else name,
+        "engine": variant.engine if variant else "torch",
         "size_bytes": variant.size_bytes if variant else None,
         "agreement": None,
         "verdict": variant.verdict if variant else "reference",
@@ -120,22 +121,25 @@ def _row(comparison: edgeml.Comparison, manifest: Any) -> dict[str, Any]:
 def _metrics(trained: Any, exported: Any, version: int) -> dict[str, Any]:
     manifest = exported.bundle.manifest
     reported = manifest.variant(manifest.chosen).evidence
-    int8 = manifest.variant("int8").evidence
-    return {
+    fp32, int8 = manifest.variant("fp32"), manifest.variant("int8")
+    figures = {
         "chosen": manifest.chosen,
         "test_accuracy": reported["reported_accuracy"],
         "test_samples": reported["reported"]["num_samples"],
-        "int8_test_drop": int8["reported"]["drop"],
-        "int8_test_drop_bound": int8["reported"]["upper_bound"],
-        "int8_size_ratio": manifest.variant("int8").size_bytes
-        / manifest.variant("fp32").size_bytes,
-        "int8_speedup": manifest.variant("int8").speedup,
-        "fusion_share": int8["fusion"]["share"],
         "validation_accuracy": trained.accuracy,
         "training_seconds": trained.seconds,
         "triton_version": version,
         "not_run": "fp16 was not run on a GPU",
     }
+    if int8 is not None:
+        figures |= {
+            "int8_test_drop": int8.evidence["reported"]["drop"],
+            "int8_test_drop_bound": int8.evidence["reported"]["upper_bound"],
+            "int8_size_ratio": int8.size_bytes / fp32.size_bytes,
+            "int8_speedup": int8.speedup,
+            "fusion_share": int8.evidence["fusion"]["share"],
+        }
+    return figures
 
 
 def _curve(checkpoint: Path) -> list[tuple[float, float]]:

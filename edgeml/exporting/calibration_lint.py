@@ -1,13 +1,14 @@
 """What is wrong with a calibration sample, told before its ranges are trusted.
 
 Bad calibration shows up as lost accuracy far from its cause. These rules look at the cause: too few
-samples, missing classes, padding counted as data, ranges that held-out samples leave, random ids.
+samples, missing classes, padding counted as data, random ids. That real activations fit the ranges
+is read off each candidate (:mod:`edgeml.exporting.clipping`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -15,12 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml.errors import DataError
-from edgeml.exporting.ranges import Histogram, Range
 
 MIN_SAMPLES = 100
 MAX_PADDING_SHARE = 0.05
-# Held-out values beyond the range; a percentile of 99.99 leaves out a hundred times less.
-MAX_CLIPPED_SHARE = 0.01
 # In natural text the ten commonest words are a fifth of all tokens; in uniform ids, almost none.
 MIN_COMMON_SHARE = 0.05
 _COMMON = 10
@@ -32,7 +30,7 @@ class Finding:
     """One thing that a rule found.
 
     Attributes:
-        rule: ``size``, ``classes``, ``padding``, ``saturation`` or ``random``.
+        rule: ``size``, ``classes``, ``padding`` or ``random``.
         level: ``warning`` or ``note``.
         message: What, what was expected, what to do.
     """
@@ -87,28 +85,6 @@ def lint_padding(masks: Sequence[npt.NDArray[np.int64]]) -> list[Finding]:
         "expected; calibrate one text at a time"
     )
     return [Finding(rule="padding", level="warning", message=text)]
-
-
-def lint_saturation(
-    held_out: Mapping[str, Histogram], ranges: Mapping[str, Range]
-) -> list[Finding]:
-    """Compare calibrated ranges with samples that calibration has not seen.
-
-    Args:
-        held_out: Tensor to its values on other samples.
-        ranges: Tensor to its calibrated range.
-    """
-    shares = {name: held_out[name].clipped(ranges[name]) for name in held_out if name in ranges}
-    over = {name: share for name, share in shares.items() if share > MAX_CLIPPED_SHARE}
-    if not over:
-        return []
-    worst = max(over, key=over.__getitem__)
-    text = (
-        f"{len(over)} of {len(shares)} tensors leave their calibrated range on held-out samples "
-        f"(worst {over[worst]:.1%}); at most {MAX_CLIPPED_SHARE:.0%} was expected; calibrate on "
-        "data like that which will be served"
-    )
-    return [Finding(rule="saturation", level="warning", message=text)]
 
 
 def refuse_random_ids(rows: Sequence[npt.NDArray[np.int64]], *, source: str) -> None:

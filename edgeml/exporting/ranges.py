@@ -133,13 +133,6 @@ class Histogram:
         made.reach, made.low, made.high = map(float, extent)
         return made
 
-    def clipped(self, kept: Range) -> float:
-        """Return the share of values in bins that lie wholly outside a range."""
-        edges = np.linspace(-self.reach, self.reach, _BINS + 1)
-        slack = self.reach / _BINS / 100  # a value beside an edge may be rounded across it
-        outside = (edges[1:] < kept.low - slack) | (edges[:-1] > kept.high + slack)
-        return float(self.counts[outside].sum() / max(1, self.counts.sum()))
-
     def _widen(self, needed: float) -> None:
         if self.reach == 0.0:
             self.reach = max(needed, 1e-6)

@@ -277,9 +277,12 @@ class TaskPredictor:
                 raise
             if len(feeds) == 1:
                 return [exc]
-            return [
+            rows = [
                 row for feed in feeds for row in self._run_group(engine, [feed], keep_errors=True)
             ]
+            if all(isinstance(row, InferenceError) for row in rows):
+                raise  # the engine is at fault, not a sample
+            return rows
         return self._interpret(outputs, len(feeds), engine.served_by, keep_errors=keep_errors)
 
     def _interpret(

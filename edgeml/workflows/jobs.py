@@ -31,6 +31,8 @@ _LIBRARIES = ("onnxruntime", "onnx", "numpy", "openvino", "tokenizers")
 _CODE = ("core", "exporting", "runtime", "tasks", "workflows")
 _KEPT_SEARCHES = 24
 _LAST_WORDS = 300
+# How the reason of a job that was killed for its time begins.
+HANGS = "hangs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,7 @@ def run_child(command: Sequence[str], *, timeout_s: float) -> str:
             status = child.wait(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             _end(child)
-            return f"hangs: it did not end within {timeout_s:.0f} s and was killed"
+            return f"{HANGS}: it did not end within {timeout_s:.0f} s and was killed"
         except BaseException:
             _end(child)
             raise

@@ -234,7 +234,9 @@ def _why_chosen(
 ) -> str:
     why = verdicts[single.name][1]
     if single is candidates[0]:
-        others = ", ".join(row.name for row in candidates[1:]) or "anything else"
+        others = ", ".join(row.name for row in candidates[1:])
+        if not others:
+            return "nothing else was tried to its end"
         if goal == "size":
             return f"none of {others} is no worse and smaller"
         enough = "faster by a twentieth" if _passed(verdicts) else "proven faster"

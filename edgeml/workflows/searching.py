@@ -28,6 +28,7 @@ from edgeml.exporting.quantizing import StaticRecipe
 from edgeml.exporting.trials import Trial
 from edgeml.workflows.candidates import Candidate
 from edgeml.workflows.jobs import (
+    HANGS,
     JobRunner,
     Outcome,
     conditions,
@@ -166,7 +167,11 @@ class _Search:
             why = f"not tried: the budget of {self.plan.budget_s:.0f} s was spent"
             return Candidate(trial=trial, name=trial.name, recipe=trial.describe(), untried=why)
         limit_s = min(self.patience_s, max(left, 5.0))
-        return self._try(trial, timeout_s=limit_s, thorough=self._counts_all)
+        made = self._try(trial, timeout_s=limit_s, thorough=self._counts_all)
+        if made.broken.startswith(HANGS) and limit_s < self.patience_s:
+            made.broken = ""
+            made.untried = f"cut off: the budget of {self.plan.budget_s:.0f} s was spent"
+        return made
 
     @property
     def _counts_all(self) -> bool:

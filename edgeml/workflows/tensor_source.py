@@ -125,7 +125,7 @@ def tensor_source_of(
             "reading": reading.to_json(),
             "versions": {"numpy": np.__version__, "python": platform.python_version()},
         },
-        make_core=lambda: _copy(opened.model),
+        make_core=lambda: _named(opened.model),
         prepare=prepare,
         reference=answer,
         encode=lambda item: (task.encode_golden(item), ".npz"),
@@ -190,7 +190,18 @@ class _Items(Sequence[Any]):
         return {name: array[index] for name, array in self._dataset.inputs.items()}
 
 
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+def _named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy whose nodes have a name each: recipes and profiles know them by it."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
+    taken = {node.name for node in made.graph.node}
+    seen: set[str] = set()
+    for number, node in enumerate(made.graph.node):
+        if not node.name or node.name in seen:
+            name = f"{node.op_type}_{number}"
+            while name in taken:
+                name += "_"
+            node.name = name
+            taken.add(name)
+        seen.add(node.name)
     return made

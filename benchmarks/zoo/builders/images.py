@@ -66,7 +66,7 @@ def resnet18() -> Built:
         _Logits(model),
         body=lambda image: model.resnet(image).pooler_output.flatten(1),
         head=model.classifier[1],
-        plan=_Plan(fit=800, keep=900, tilt=0.2, noise=50.0, steps=100),
+        plan=_Plan(fit=800, keep=500, tilt=0.2, noise=50.0, steps=100),
     )
 
 
@@ -78,7 +78,7 @@ def mobilenet_v3_small() -> Built:
         model,
         body=model.features,
         head=model.classifier,
-        plan=_Plan(fit=1200, keep=1000, tilt=0.2, noise=50.0, steps=200, batch=32),
+        plan=_Plan(fit=1200, keep=600, tilt=0.2, noise=50.0, steps=200, batch=32),
     )
 
 
@@ -101,7 +101,7 @@ def vit_small() -> Built:
         _Logits(model),
         body=lambda image: model.vit(image).last_hidden_state[:, 0],
         head=model.classifier,
-        plan=_Plan(fit=900, keep=700, tilt=0.15, noise=40.0),
+        plan=_Plan(fit=900, keep=500, tilt=0.15, noise=40.0),
     )
 
 

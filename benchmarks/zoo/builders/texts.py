@@ -18,8 +18,8 @@ from edgeml.exporting.from_transformers import trace_text_model
 from edgeml.training.encoders import build_classifier, find_encoder, tokenizer_bytes
 
 _LENGTH = 64
-_SST2_KEEP = 1500
-_DISTILBERT_LENGTH, _DISTILBERT_TOPICS, _DISTILBERT_KEEP = 128, 6, 700
+_SST2_KEEP = 900
+_DISTILBERT_LENGTH, _DISTILBERT_TOPICS, _DISTILBERT_KEEP = 128, 6, 500
 
 
 def minilm_l6() -> Built:

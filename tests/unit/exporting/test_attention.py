@@ -16,9 +16,8 @@ from edgeml.errors import ExportError
 from edgeml.exporting.attention import count_attention, expand_attention, recognise_attention
 from edgeml.exporting.first_token import keep_first_token
 from edgeml.exporting.from_torch import OPSET
-from edgeml.exporting.graph import operator_set
 from edgeml.exporting.from_transformers import trace_text_model
-from edgeml.exporting.graph import Graph
+from edgeml.exporting.graph import Graph, operator_set
 from tests.small_text import KINDS, vocabulary
 from tests.unit.exporting.cores import convolutions, operators, run
 

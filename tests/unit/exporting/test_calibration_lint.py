@@ -14,10 +14,8 @@ from edgeml.exporting.calibration_lint import (
     Finding,
     lint_padding,
     lint_sample,
-    lint_saturation,
     refuse_random_ids,
 )
-from edgeml.exporting.ranges import Histogram, Range
 
 LABELS = ("bad", "good", "fair", "odd", "new")
 
@@ -91,26 +89,6 @@ def test_padding_is_found() -> None:
     assert (finding.rule, finding.level) == ("padding", "warning")
     assert finding.message.startswith("25% of the calibration tokens are padding")
     assert "one text at a time" in finding.message
-
-
-def _histogram(values: np.ndarray[Any, Any]) -> Histogram:
-    made = Histogram()
-    made.add(values.astype(np.float32))
-    return made
-
-
-def test_saturation_is_found(rng: np.random.Generator) -> None:
-    held_out = {name: _histogram(rng.uniform(-1, 1, 5000)) for name in ("narrow", "wide", "other")}
-    wide = Range(low=-1.0, high=1.0)
-    kept = {"narrow": wide, "wide": wide}
-    assert lint_saturation(held_out, kept) == []
-    # Four values in a thousand are no finding; a third of them are.
-    assert lint_saturation(held_out, {**kept, "narrow": Range(low=-1.0, high=0.992)}) == []
-    (finding,) = lint_saturation(held_out, {**kept, "narrow": Range(low=-0.4, high=1.0)})
-    assert (finding.rule, finding.level) == ("saturation", "warning")
-    assert finding.message.startswith("1 of 2 tensors leave their calibrated range")
-    assert "(worst 30" in finding.message or "(worst 29" in finding.message
-    assert lint_saturation({}, {}) == []
 
 
 def test_real_text_passes_and_random_ids_do_not(rng: np.random.Generator) -> None:
