@@ -18,7 +18,8 @@ from edgeml.runtime.host import detect_host
 from edgeml.workflows.candidates import Candidate, LabelledSamples
 from edgeml.workflows.exporting import ExportSettings
 from edgeml.workflows.judging import Settled, Standards, judge, settle
-from edgeml.workflows.searching import Found, SearchPlan, run_search
+from edgeml.workflows.search_plan import Found, SearchPlan
+from edgeml.workflows.searching import run_search
 from edgeml.workflows.sources import Source
 from edgeml.workflows.trial_steps import Surroundings
 

@@ -8,10 +8,9 @@ that would be chosen is timed once more, alone with fp32, so that luck is not ta
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,13 @@ import onnx
 from edgeml.core.files import write_json
 from edgeml.core.manifest import ENGINE
 from edgeml.core.progress import Progress, ProgressEvent
-from edgeml.core.timing import Latency, TimingPlan
+from edgeml.core.timing import Latency
 from edgeml.exporting.linear_quantizing import LinearRecipe
 from edgeml.exporting.mixing import Block, mix
 from edgeml.exporting.quantizing import StaticRecipe
 from edgeml.exporting.trials import Trial
 from edgeml.workflows.candidates import Candidate
+from edgeml.workflows.finals import NEAR_BEST, Finals
 from edgeml.workflows.jobs import (
     HANGS,
     JobRunner,
@@ -37,75 +37,20 @@ from edgeml.workflows.jobs import (
     results_folder,
 )
 from edgeml.workflows.judging import (
-    Standards,
-    choose,
     infidelity_of,
-    judge,
     judge_answers,
     speed_of,
 )
+from edgeml.workflows.search_plan import Found, SearchPlan, key_of_trial
 from edgeml.workflows.stored_samples import store_samples
-from edgeml.workflows.trial_steps import Surroundings, load_answers, store_answers
+from edgeml.workflows.trial_steps import load_answers, store_answers
 
 # A trial that takes so many times as long as fp32's own is taken to hang.
 _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 120.0
 _BASELINE_TIMEOUT_S = 1800.0
-_LAST_TIMEOUT_S = 300.0
-_MOST_FINALISTS = 6
-# A short timing is only so exact: what is within this share of the best may be the best.
-_NEAR_BEST = 0.85
 _WORTH_MIXING = 1.03
 _SENSITIVITY_SHARE = 0.25
-_MOST_CONFIRMATIONS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchPlan:
-    """What a search works with.
-
-    Attributes:
-        core: The float core, or the model as it is.
-        trials: The space, what everything is compared with first.
-        surroundings: What all trials share.
-        standards: What candidates are judged by.
-        calibration: Samples to calibrate on.
-        reference: The source's own answers to the first samples of the selection split.
-        timing: The final timing.
-        budget_s: After so long no further trial is begun.
-        sensitivity: Whether blocks are measured even where nothing depends on it.
-        lint: What is wrong with the calibration samples.
-    """
-
-    core: onnx.ModelProto
-    trials: Sequence[Trial]
-    surroundings: Surroundings
-    standards: Standards
-    calibration: Any
-    reference: Any
-    timing: TimingPlan
-    budget_s: float
-    sensitivity: bool = False
-    lint: Sequence[dict[str, Any]] = ()
-
-
-@dataclass(kw_only=True)
-class Found:
-    """What a search found.
-
-    Attributes:
-        candidates: One for each trial, in order; those that mixed precision added come last.
-        sensitivity: Blocks with their errors and gains; empty where they were not measured.
-        cached: How many jobs had been done before.
-        jobs: How many there were.
-        seconds: How long it took.
-    """
-
-    candidates: list[Candidate]
-    sensitivity: dict[str, Any] = field(default_factory=dict)
-    cached: int = 0
-    jobs: int = 0
-    seconds: float = 0.0
 
 
 def run_search(plan: SearchPlan, folder: Path, progress: Progress) -> Found:
@@ -135,7 +80,7 @@ class _Search:
     def run(self) -> Found:
         plan = self.plan
         trials = list(plan.trials)
-        baseline = self._try(trials[0], timeout_s=_BASELINE_TIMEOUT_S)
+        baseline = self.try_trial(trials[0], timeout_s=_BASELINE_TIMEOUT_S)
         self.found.candidates.append(baseline)
         if baseline.broken or baseline.answers is None:
             return self._finish()
@@ -143,7 +88,7 @@ class _Search:
             self._tell(trial.name, done, len(trials))
             self.found.candidates.append(self._within_budget(trial))
         self._mix()
-        self._time_finalists()
+        Finals(self).run()
         self._tell("", len(trials), len(trials))
         return self._finish()
 
@@ -167,7 +112,7 @@ class _Search:
             why = f"not tried: the budget of {self.plan.budget_s:.0f} s was spent"
             return Candidate(trial=trial, name=trial.name, recipe=trial.describe(), untried=why)
         limit_s = min(self.patience_s, max(left, 5.0))
-        made = self._try(trial, timeout_s=limit_s, thorough=self._counts_all)
+        made = self.try_trial(trial, timeout_s=limit_s, thorough=self._counts_all)
         if made.broken.startswith(HANGS) and limit_s < self.patience_s:
             made.broken = ""
             made.untried = f"cut off: the budget of {self.plan.budget_s:.0f} s was spent"
@@ -179,13 +124,13 @@ class _Search:
         return self.plan.standards.goal == "size"
 
     def _is_known(self, trial: Trial) -> bool:
-        key = _key(trial, thorough=self._counts_all)
+        key = key_of_trial(trial, thorough=self._counts_all)
         return (self.runner.place(key) / "result.json").is_file()
 
-    def _try(self, trial: Trial, *, timeout_s: float, thorough: bool = False) -> Candidate:
-        key = _key(trial, thorough=thorough)
+    def try_trial(self, trial: Trial, *, timeout_s: float, thorough: bool = False) -> Candidate:
+        key = key_of_trial(trial, thorough=thorough)
         job = {"do": "trial", "trial": trial.to_json(), "thorough": thorough}
-        outcome = self._run(key, job, "result.json", timeout_s, self._same_file(trial, thorough))
+        outcome = self.run_job(key, job, "result.json", timeout_s, self._same_file(trial, thorough))
         place = self.runner.place(key)
         made = Candidate(trial=trial, name=trial.name, recipe=trial.describe())
         if outcome.value is None:
@@ -224,7 +169,7 @@ class _Search:
                 return {"model.onnx": row.path}
         return {}
 
-    def _run(
+    def run_job(
         self,
         key: str,
         job: dict[str, Any],
@@ -250,7 +195,9 @@ class _Search:
         job = {"do": "sensitivity", "trial": wanted.trial.to_json(), "budget_s": budget_s}
         self._tell(f"blocks of {wanted.name}", len(self.plan.trials), len(self.plan.trials))
         timeout_s = 2 * budget_s + self.patience_s
-        outcome = self._run(f"{_key(wanted.trial)}-blocks", job, "sensitivity.json", timeout_s)
+        outcome = self.run_job(
+            f"{key_of_trial(wanted.trial)}-blocks", job, "sensitivity.json", timeout_s
+        )
         if outcome.value is None:
             self.found.sensitivity = {"trial": wanted.name, "reason": outcome.reason, "blocks": []}
             return
@@ -261,7 +208,7 @@ class _Search:
             self._tell(trial.name, len(self.plan.trials), len(self.plan.trials))
             candidate = self._within_budget(trial)
             self.found.candidates.append(candidate)
-            if self._is_good(candidate):
+            if self.is_good(candidate):
                 break
 
     def _fastest_that_lost(self) -> Candidate | None:
@@ -269,11 +216,11 @@ class _Search:
         rows = [row for row in self.found.candidates[1:] if _can_mix(row)]
         lost = [row for row in rows if not row.failures and not self._is_accurate(row)]
         best = max(
-            (speed_of(row) for row in self.found.candidates if self._is_good(row)), default=1.0
+            (speed_of(row) for row in self.found.candidates if self.is_good(row)), default=1.0
         )
         worth = [row for row in lost if speed_of(row) > _WORTH_MIXING * best]
         fastest = max(map(speed_of, worth), default=0.0)
-        near = [row for row in worth if speed_of(row) >= _NEAR_BEST * fastest]
+        near = [row for row in worth if speed_of(row) >= NEAR_BEST * fastest]
         return min(near, key=infidelity_of, default=None)
 
     def _any_quantized(self) -> Candidate | None:
@@ -285,122 +232,15 @@ class _Search:
             return False
         return judge_answers(row, self.found.candidates[0], self.plan.standards)[0]
 
-    def _is_good(self, row: Candidate) -> bool:
+    def is_good(self, row: Candidate) -> bool:
         """Return whether a candidate may pass, as far as the short timing tells."""
         baseline = self.found.candidates[0]
         if row is baseline or not row.usable or row.failures or row.latency is None:
             return False
         return self._is_accurate(row) and row.latency.speedup > 1.0
 
-    def _time_finalists(self) -> None:
-        baseline = self.found.candidates[0]
-        good = sorted(filter(self._is_good, self.found.candidates), key=speed_of, reverse=True)
-        near = [row for row in good if speed_of(row) >= _NEAR_BEST * speed_of(good[0])]
-        finalists = self._complete(near[:_MOST_FINALISTS])
-        quantized = self._best_quantized()
-        extra = [quantized] if quantized is not None and quantized not in finalists else []
-        rows = [baseline, *finalists, *self._complete(extra)]
-        self._time_together(rows)
-        self._confirm()
-
-    def _best_quantized(self) -> Candidate | None:
-        """Return the INT8 candidate whose row must be whole even where none passes."""
-        rows = [
-            row
-            for row in self.found.candidates[1:]
-            if row.usable and row.precision == "int8" and row.trial.engine == ENGINE
-        ]
-        return max(
-            rows,
-            key=lambda row: (self._is_good(row), not row.failures, speed_of(row)),
-            default=None,
-        )
-
-    def _complete(self, rows: Sequence[Candidate]) -> list[Candidate]:
-        """Count every answer of candidates that a clear beginning let off."""
-        whole = []
-        for row in rows:
-            if "stopped" in row.evidence:
-                done = self._try(row.trial, timeout_s=_LAST_TIMEOUT_S, thorough=True)
-                if done.usable and done.answers is not None:
-                    # What was found of the file itself when it was made still holds.
-                    done.failures = list(dict.fromkeys([*row.failures, *done.failures]))
-                    done.evidence = {**row.evidence, **done.evidence}
-                    done.recipe = row.recipe
-                    del done.evidence["stopped"]
-                    self.found.candidates[self.found.candidates.index(row)] = done
-                    row = done
-            whole.append(row)
-        return whole
-
-    def _timed(self, rows: Sequence[Candidate], what: str) -> dict[str, Any]:
-        finalists = [
-            {"id": row.trial.name, "trial": row.trial.to_json(), "model": str(row.path)}
-            for row in rows
-        ]
-        plan = asdict(self.plan.timing)
-        key = key_of(what, plan, [_key(row.trial) for row in rows])
-        job = {"do": "time", "finalists": finalists, "plan": plan}
-        self.progress(ProgressEvent(stage="time", done=0, total=1, note=f"{what}, interleaved"))
-        limit = _LAST_TIMEOUT_S + 4 * self.plan.timing.budget_s
-        outcome = self._run(key, job, "timing.json", limit)
-        self.progress(ProgressEvent(stage="time", done=1, total=1))
-        return outcome.value or {"rows": {}, "conditions": {"failed": outcome.reason}}
-
-    def _time_together(self, rows: Sequence[Candidate]) -> None:
-        """Time finalists in turns; where one of them ends the process, each alone with fp32."""
-        timing = self._timed(rows, "final")
-        if timing["rows"] or len(rows) == 1:
-            self._apply(timing, rows)
-            return
-        baseline = rows[0]
-        self._apply(self._timed([baseline], "final"), [baseline])
-        for row in rows[1:]:
-            self._apply(self._timed([baseline, row], "final"), [row])
-
-    def _apply(self, timing: dict[str, Any], rows: Sequence[Candidate]) -> None:
-        for row in rows:
-            value = timing["rows"].get(row.trial.name)
-            if value is None:  # never called faster on the word of a short timing
-                row.failures.append(f"cannot be timed ({timing['conditions'].get('failed', '')})")
-                continue
-            row.latency = Latency(**value)
-            row.evidence["latency"] = {
-                **value,
-                **timing["conditions"],
-                "baseline": self.plan.trials[0].name,
-            }
-
-    def _confirm(self) -> None:
-        """Time what would be chosen once more, alone with fp32: the fastest of many is lucky.
-
-        Where the finalists fall, what only the short timing knows comes up: nothing is chosen on
-        its word.
-        """
-        baseline = self.found.candidates[0]
-        confirmed = {baseline.trial.name}
-        for attempt in itertools.count():
-            todo = [row for row in self._picked() if row.trial.name not in confirmed]
-            if not todo:
-                return
-            for row in self._complete(todo):
-                confirmed.add(row.trial.name)
-                if attempt >= _MOST_CONFIRMATIONS:
-                    row.failures.append("its speed was not confirmed, as those before it were not")
-                    continue
-                timing = self._timed([baseline, row], "confirm")
-                row.evidence["first_timing"] = row.evidence["latency"]
-                self._apply(timing, [baseline, row] if timing["rows"] else [row])
-
-    def _picked(self) -> list[Candidate]:
-        """Return what would be chosen of all that was tried, each once."""
-        rows = [row for row in self.found.candidates if row.usable]
-        baseline, standards = rows[0], self.plan.standards
-        verdicts = {row.name: judge(row, baseline, standards) for row in rows}
-        return list(dict.fromkeys(choose(rows, verdicts, goal=standards.goal)))
-
     def _tell(self, note: str, done: int, total: int) -> None:
-        good = [row for row in self.found.candidates if self._is_good(row)]
+        good = [row for row in self.found.candidates if self.is_good(row)]
         best = max(good, key=speed_of, default=None)
         text = f"{note}; best so far {best.name} {speed_of(best):.2f}x" if best else note
         self.progress(ProgressEvent(stage="search", done=done, total=total, note=text))
@@ -408,14 +248,6 @@ class _Search:
     def _finish(self) -> Found:
         self.found.seconds = time.monotonic() - self.start
         return self.found
-
-
-def _key(trial: Trial, *, thorough: bool = False) -> str:
-    """Return the name of a trial's result: what it is, not what it is called."""
-    value = {**trial.to_json(), "name": ""}
-    if trial.file:
-        value["file"] = hash_of_files([Path(trial.file)])
-    return key_of(value) + ("-thorough" if thorough else "")
 
 
 def _can_mix(row: Candidate) -> bool:

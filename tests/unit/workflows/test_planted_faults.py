@@ -34,7 +34,8 @@ from edgeml.workflows import proving, searching
 from edgeml.workflows.candidates import LabelledSamples
 from edgeml.workflows.jobs import JobRunner
 from edgeml.workflows.judging import Standards, choose, judge
-from edgeml.workflows.searching import Found, SearchPlan, run_search
+from edgeml.workflows.search_plan import Found, SearchPlan
+from edgeml.workflows.searching import run_search
 from edgeml.workflows.trial_steps import Surroundings
 from tests.unit.tasks.test_text import TASK
 from tests.unit.workflows import planted

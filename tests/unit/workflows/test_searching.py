@@ -25,7 +25,8 @@ from edgeml.workflows import searching
 from edgeml.workflows.candidates import Candidate, LabelledSamples
 from edgeml.workflows.jobs import Outcome
 from edgeml.workflows.judging import Standards, judge, settle
-from edgeml.workflows.searching import Found, SearchPlan, run_search
+from edgeml.workflows.search_plan import Found, SearchPlan
+from edgeml.workflows.searching import run_search
 from edgeml.workflows.trial_steps import Surroundings, store_answers
 
 _COUNT = 200
@@ -93,7 +94,8 @@ class Runner:
 
     def run(self, key: str, job: dict[str, Any], *, output: str, **_: Any) -> Outcome:
         script = self.script
-        names = [row["id"] for row in job.get("finalists", [])] or [job["trial"]["name"]]
+        finalists = job.get("finalists", [])
+        names = [row["trial"]["name"] for row in finalists] or [job["trial"]["name"]]
         script.done.append(f"{job['do']} {' '.join(names)}")
         if script.refused(job):
             return Outcome(value=None, reason="crashes: its process was ended by SIGSEGV")
@@ -102,7 +104,7 @@ class Runner:
         if job["do"] == "time":
             again = sum(row.startswith("time") for row in script.done) > 1
             speeds = script.confirmed if again else script.final
-            rows = {name: _latency(speeds[name]) for name in names}
+            rows = {row["id"]: _latency(speeds[row["trial"]["name"]]) for row in finalists}
             return Outcome(value={"rows": rows, "conditions": {"threads": 1}})
         return self._trial(key, names[0], thorough=job["thorough"])
 
