@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from edgeml.cli.durations import duration
 from edgeml.cli.output import Outcome, Verb, show_line, show_table
 from edgeml.core.progress import Progress
 from edgeml.errors import InputError
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +20,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="numbers of threads to try; default: 1, 2, 4, ... up to all we may use",
     )
     parser.add_argument(
-        "--budget", default="60s", help="about how long it may take, such as 90s or 5m (60s)"
+        "--budget",
+        type=duration,
+        default=60.0,
+        help="about how long it may take, such as 90s or 5m (60s)",
     )
 
 
@@ -31,7 +33,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     done = edgeml.tune(
         arguments.bundle,
         threads=_counts(arguments.threads),
-        budget_s=_seconds(arguments.budget),
+        budget_s=arguments.budget,
         progress=progress,
     )
     result = done.to_json()
@@ -47,17 +49,6 @@ def _counts(text: str | None) -> list[int] | None:
     except ValueError as exc:
         raise InputError(
             f"'{text}'; numbers such as 1,2,4 were expected", item="--threads"
-        ) from exc
-
-
-def _seconds(text: str) -> float:
-    try:
-        if text[-1:] in _UNITS:
-            return float(text[:-1]) * _UNITS[text[-1]]
-        return float(text)
-    except ValueError as exc:
-        raise InputError(
-            f"'{text}'; a time such as 90s or 5m was expected", item="--budget"
         ) from exc
 
 
