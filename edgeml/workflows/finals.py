@@ -103,11 +103,12 @@ class Finals:
 
     def _timed(self, rows: Sequence[Candidate], what: str) -> dict[str, Any]:
         finalists = [
-            {"id": key_of_trial(row.trial), "trial": row.trial.to_json(), "model": str(row.path)}
+            {"id": row.trial.name, "trial": row.trial.to_json(), "model": str(row.path)}
             for row in rows
         ]
         plan = asdict(self.search.plan.timing)
-        key = key_of(what, plan, [key_of_trial(row.trial) for row in rows])
+        # Its rows are called by name, so another name is another timing.
+        key = key_of(what, plan, [[row.trial.name, key_of_trial(row.trial)] for row in rows])
         job = {"do": "time", "finalists": finalists, "plan": plan}
         self.search.progress(
             ProgressEvent(stage="time", done=0, total=1, note=f"{what}, interleaved")
@@ -130,7 +131,7 @@ class Finals:
 
     def _apply(self, timing: dict[str, Any], rows: Sequence[Candidate]) -> None:
         for row in rows:
-            value = timing["rows"].get(key_of_trial(row.trial))
+            value = timing["rows"].get(row.trial.name)
             if value is None:  # never called faster on the word of a short timing
                 row.failures.append(f"cannot be timed ({timing['conditions'].get('failed', '')})")
                 continue

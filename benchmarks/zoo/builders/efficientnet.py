@@ -32,7 +32,7 @@ def efficientnet_lite0() -> Built:
     backbone = find_backbone(name)
     module = build(backbone, num_classes=len(LABELS), weights="pretrained", seed=0)
     assert isinstance(module, EfficientNetLite)
-    return _fitted(module, size=SIZES[name].image_size, keep=1000)
+    return _fitted(module, size=SIZES[name].image_size, keep=600)
 
 
 def efficientnet_lite2() -> Built:
@@ -43,7 +43,7 @@ def efficientnet_lite2() -> Built:
     state = torch.load(_lite2_weights(), weights_only=True, map_location="cpu")
     module.load_state_dict(rename_starter_weights(state))
     module.classifier = nn.Linear(module.classifier.in_features, len(LABELS))
-    return _fitted(module, size=size.image_size, keep=800)
+    return _fitted(module, size=size.image_size, keep=500)
 
 
 def _lite2_weights() -> Path:
