@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.core.files import write_json
 from edgeml.core.gate import Gate
 from edgeml.core.paired import compare_accuracy
 from edgeml.core.progress import Progress, ProgressEvent
@@ -18,7 +22,7 @@ from edgeml.runtime.host import detect_host
 from edgeml.workflows.candidates import Candidate, LabelledSamples
 from edgeml.workflows.exporting import ExportSettings
 from edgeml.workflows.judging import Settled, Standards, judge, settle
-from edgeml.workflows.search_plan import Found, SearchPlan
+from edgeml.workflows.search_plan import Found, SearchPlan, key_of_trial
 from edgeml.workflows.searching import run_search
 from edgeml.workflows.sources import Source
 from edgeml.workflows.trial_steps import Surroundings
@@ -65,8 +69,7 @@ def prove(
     found = run_search(plan, folder, progress)
     _require_sound(found.candidates[0], source)
     settled = _decide(found.candidates, plan.standards)
-    threads = plan.surroundings.num_threads
-    _report_once(settled.kept, source, parts.reporting, num_threads=threads)
+    _report_once(settled.kept, source, plan, found.results)
     return Proof(source=source, plan=plan, found=found, settled=settled)
 
 
@@ -140,6 +143,7 @@ def _plan(
         budget_s=settings.budget_s,
         sensitivity=settings.sensitivity,
         lint=lint,
+        reporting=parts.reporting,
     )
 
 
@@ -183,20 +187,42 @@ def _decide(made: list[Candidate], standards: Standards) -> Settled:
 
 
 def _report_once(
-    candidates: list[Candidate], source: Source, reporting: LabelledSamples, *, num_threads: int
+    candidates: list[Candidate], source: Source, plan: SearchPlan, results: Path
 ) -> None:
-    """Read the reporting split, after every choice is made, and note what it says."""
-    reference: Answers | None = None
+    """Read the reporting split, after every choice is made, and note what it says.
+
+    What it said of a candidate is kept with the search's other results.
+    """
+    places = {row.name: results / f"reported-{key_of_trial(row.trial)}.json" for row in candidates}
+    missing = [row for row in candidates if not places[row.name].is_file()]
+    if missing:
+        reference = _reported_answers(candidates[0], source, plan)
+        for candidate in missing:
+            answers = (
+                reference
+                if candidate is candidates[0]
+                else _reported_answers(candidate, source, plan)
+            )
+            write_json(places[candidate.name], _reported(reference, answers, source, plan))
     for candidate in candidates:
-        engine = candidate.engine(source.signature, num_threads=num_threads)
-        batch = None if candidate.batch_safe and source.batches else 1
-        answers = collect_answers(engine, reporting.inputs, source.reading, batch=batch)
-        engine.close()
-        reference = reference or answers
-        if reporting.targets is None:
-            agreement = compare_answers(reference, answers, source.reading)
-            candidate.evidence["reported_agreement"] = asdict(agreement)
-            continue
-        paired = compare_accuracy(reporting.right(reference), reporting.right(answers))
-        candidate.evidence["reported_accuracy"] = paired.candidate
-        candidate.evidence["reported"] = asdict(paired)
+        text = places[candidate.name].read_text(encoding="utf-8")
+        candidate.evidence.update(json.loads(text))
+
+
+def _reported_answers(candidate: Candidate, source: Source, plan: SearchPlan) -> Answers:
+    assert plan.reporting is not None
+    engine = candidate.engine(source.signature, num_threads=plan.surroundings.num_threads)
+    batch = None if candidate.batch_safe and source.batches else 1
+    with contextlib.closing(engine):
+        return collect_answers(engine, plan.reporting.inputs, source.reading, batch=batch)
+
+
+def _reported(
+    reference: Answers, answers: Answers, source: Source, plan: SearchPlan
+) -> dict[str, Any]:
+    assert plan.reporting is not None
+    if plan.reporting.targets is None:
+        agreement = compare_answers(reference, answers, source.reading)
+        return {"reported_agreement": asdict(agreement)}
+    paired = compare_accuracy(plan.reporting.right(reference), plan.reporting.right(answers))
+    return {"reported_accuracy": paired.candidate, "reported": asdict(paired)}

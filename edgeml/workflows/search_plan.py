@@ -13,7 +13,7 @@ from edgeml.core.timing import TimingPlan
 from edgeml.exporting.answers import Answers
 from edgeml.exporting.trials import Trial
 from edgeml.tasks.samples import Samples
-from edgeml.workflows.candidates import Candidate
+from edgeml.workflows.candidates import Candidate, LabelledSamples
 from edgeml.workflows.jobs import hash_of_files, key_of
 from edgeml.workflows.judging import Standards
 from edgeml.workflows.trial_steps import Surroundings
@@ -34,6 +34,7 @@ class SearchPlan:
         budget_s: After so long no further trial is begun.
         sensitivity: Whether blocks are measured even where nothing depends on it.
         lint: What is wrong with the calibration samples.
+        reporting: What will be read once at the end; here only so that results belong to it too.
     """
 
     core: onnx.ModelProto
@@ -46,6 +47,7 @@ class SearchPlan:
     budget_s: float
     sensitivity: bool = False
     lint: Sequence[dict[str, Any]] = ()
+    reporting: LabelledSamples | None = None
 
 
 @dataclass(kw_only=True)
@@ -58,6 +60,7 @@ class Found:
         cached: How many jobs had been done before.
         jobs: How many there were.
         seconds: How long it took.
+        results: Where results of this very search are kept.
     """
 
     candidates: list[Candidate]
@@ -65,6 +68,7 @@ class Found:
     cached: int = 0
     jobs: int = 0
     seconds: float = 0.0
+    results: Path = Path()
 
 
 def key_of_trial(trial: Trial, *, thorough: bool = False) -> str:

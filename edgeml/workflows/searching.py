@@ -75,6 +75,7 @@ class _Search:
         self.found = Found(candidates=[])
         self.keys: dict[str, str] = {}
         self.runner = JobRunner(folder, self._store())
+        self.found.results = self.runner.results
         self.patience_s = _LEAST_PATIENCE_S
 
     def run(self) -> Found:
@@ -102,6 +103,10 @@ class _Search:
         store_samples(folder / "selection", plan.standards.selection.inputs)
         if plan.standards.selection.targets is not None:
             np.save(folder / "targets.npy", plan.standards.selection.targets)
+        if plan.reporting is not None:
+            store_samples(folder / "reporting", plan.reporting.inputs)
+            if plan.reporting.targets is not None:
+                np.save(folder / "reporting" / "targets.npy", plan.reporting.targets)
         store_answers(folder / "reference.npz", plan.reference)
         files = hash_of_files(path for path in folder.rglob("*") if path.is_file())
         return results_folder(key_of(files, conditions()))

@@ -184,7 +184,9 @@ def run_trial(work: Work, trial: Trial, result: Path, *, thorough: bool) -> None
     found: dict[str, Any] = {"broken": "", "failures": [], "evidence": {}, "batch_safe": True}
     try:
         _do_trial(work, trial, result, found, thorough=thorough)
-    except (BundleError, InferenceError) as exc:
+    except BundleError as exc:  # without the path, which is a passing folder's
+        found["broken"] = f"{trial.engine} cannot run it ({exc.reason})"
+    except InferenceError as exc:
         found["broken"] = f"{trial.engine} cannot run it ({exc})"
     except (ExportError, InputError) as exc:
         found["broken"] = str(exc)
