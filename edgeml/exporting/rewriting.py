@@ -37,17 +37,19 @@ def rewrite(
     try:
         recognised = recognise_attention(core)
         narrowed = keep_first_token(recognised)
+        done = {
+            "attention_layers": count_attention(recognised),
+            "first_token": narrowed is not None,
+        }
         lean = expand_attention(narrowed or recognised)
+        del recognised, narrowed  # as large as the model each, and two sessions follow
         apart = largest_difference(core, lean, feeds)
         if not apart <= _MAX_DIFFERENCE:
             raise ExportError(f"its outputs differ by {apart:.2g}")
     except Exception as exc:  # ONNX Runtime's optimiser raises anything
         reason = (str(exc).strip() or type(exc).__name__).splitlines()[0][:200]
         return core, {**facts, "not_rewritten": reason}
-    return lean, {
-        "attention_layers": count_attention(recognised),
-        "first_token": narrowed is not None,
-    }
+    return lean, done
 
 
 def split_products(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -102,21 +104,22 @@ def largest_difference(
     core: onnx.ModelProto, other: onnx.ModelProto, feeds: Sequence[Tensors]
 ) -> float:
     """Return how far two models' outputs lie apart, relative to their size from 1 up."""
-    first, second = _session(core), _session(other)
+    # One after the other: a session holds the weights several times over while it opens.
+    exact, found = _outputs(core, feeds), _outputs(other, feeds)
     worst = 0.0
-    for feed in feeds:
-        pairs = zip(first.run(None, dict(feed)), second.run(None, dict(feed)), strict=True)
-        for ours, theirs in pairs:
+    for pairs in zip(exact, found, strict=True):
+        for ours, theirs in zip(*pairs, strict=True):
             size = max(1.0, float(np.abs(ours).max(initial=0.0)))
             apart = float(np.abs(ours - theirs).max(initial=0.0)) / size
             worst = max(worst, apart) if np.isfinite(apart) else float("inf")
     return worst
 
 
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def _outputs(model: onnx.ModelProto, feeds: Sequence[Tensors]) -> list[list[Any]]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+    return [session.run(None, dict(feed)) for feed in feeds]
