@@ -17,6 +17,9 @@ from edgeml.errors import InputError
 from edgeml.tasks.text import EncodedText, TextTask
 
 _BATCH = 32
+# Activations are many times a picture's size: a feed of thirty-two large ones takes a gigabyte, and
+# is no faster for each than a feed of a few.
+_FEED_BYTES = 4 * 2**20
 
 
 class Samples(Protocol):
@@ -65,8 +68,8 @@ class ArraySamples:
         return _rows({self.name: self.array}, indices)
 
     def groups(self) -> list[list[int]]:
-        """Return runs of thirty-two."""
-        return _runs(len(self), _BATCH)
+        """Return runs of thirty-two, or of fewer large samples."""
+        return _runs(len(self), _batch_of([self.array]))
 
     def typical(self) -> int:
         """Return 0: all cost the same."""
@@ -116,8 +119,8 @@ class TensorSamples:
         return _rows(self.inputs, indices)
 
     def groups(self) -> list[list[int]]:
-        """Return runs of ``max_batch``, or of thirty-two."""
-        return _runs(len(self), self.max_batch or _BATCH)
+        """Return runs of ``max_batch``, of thirty-two, or of fewer large samples."""
+        return _runs(len(self), self.max_batch or _batch_of(list(self.inputs.values())))
 
     def typical(self) -> int:
         """Return 0: all cost the same."""
@@ -194,3 +197,9 @@ def _rows(inputs: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]) -> Ten
 def _runs(count: int, size: int) -> list[list[int]]:
     """Return positions in runs of ``size``; the last one may be shorter."""
     return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+
+
+def _batch_of(arrays: Sequence[npt.NDArray[Any]]) -> int:
+    """Return how many samples one feed takes."""
+    size = sum(array.nbytes // max(1, len(array)) for array in arrays)
+    return max(1, min(_BATCH, _FEED_BYTES // max(1, size)))

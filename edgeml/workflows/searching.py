@@ -73,7 +73,6 @@ class _Search:
         self.progress = progress
         self.start = time.monotonic()
         self.found = Found(candidates=[])
-        self.keys: dict[str, str] = {}
         self.runner = JobRunner(folder, self._store())
         self.found.results = self.runner.results
         self.patience_s = _LEAST_PATIENCE_S

@@ -104,8 +104,11 @@ def test_real_text_passes_and_random_ids_do_not(rng: np.random.Generator) -> Non
 
 
 def test_of_a_few_tokens_nothing_is_said(rng: np.random.Generator) -> None:
-    refuse_random_ids(list(rng.integers(0, 30_000, (20, 40))), source="reviews")
+    few = list(rng.integers(0, 30_000, (20, 40)))
+    refuse_random_ids(few, source="reviews")
     refuse_random_ids([], source="reviews")
+    with pytest.raises(DataError, match="as in random ids"):  # of more of the same it is
+        refuse_random_ids([*few, *rng.integers(0, 30_000, (80, 40))], source="reviews")
 
 
 def test_a_finding_is_json() -> None:

@@ -47,3 +47,11 @@ def test_what_is_no_samples_is_refused() -> None:
         TensorSamples({})
     with pytest.raises(InputError, match="max_batch is 0"):
         TensorSamples(INPUTS, max_batch=0)
+
+
+def test_large_samples_share_a_feed_with_fewer() -> None:
+    large = np.zeros((10, 3, 512, 512), np.float32)  # three megabytes each
+    assert [len(group) for group in ArraySamples("x", large).groups()] == [1] * 10
+    half = TensorSamples({"a": large[:, :1], "b": large[:, :1]})  # two megabytes together
+    assert [len(group) for group in half.groups()] == [2] * 5
+    assert sorted(place for group in half.groups() for place in group) == list(range(10))
