@@ -18,6 +18,7 @@ _COLUMNS = (
     "fp32 ms",
     "chosen on ONNX Runtime",
     "chosen of all engines",
+    "checks, µs",
     "over fp32",
     "drop, points",
     "fastest recipe that passes",
@@ -58,8 +59,8 @@ def _head(results: Row) -> list[str]:
         f"rounds of {plan['calls']} calls each in an order drawn anew, for at most "
         f"{plan['budget_s']:g} s from a third of the rounds on. Ratios are medians over the rounds "
         "with a 95 % bootstrap interval, above 1 where ours is faster; 'unstable' marks rounds "
-        "that disagree. Ours is `edgeml.load(bundle, num_threads=1).run(feed)`, checks included; "
-        "the others are bare calls of their engine.",
+        "that disagree. Every file is called bare, by its engine; 'checks' is what "
+        "`edgeml.load(bundle, num_threads=1).run(feed)` takes beyond that for ours.",
         "",
         f"**Gate.** Every file on the same samples: all but the first {CALIBRATION_SAMPLES}, which "
         "recipes calibrate on; at most half a point of accuracy below fp32, or, without labels, a "
@@ -79,6 +80,7 @@ def _cells(row: Row) -> list[str]:
         f"{row['fp32_ms']:.3f}",
         row["chosen"],
         f"{row['chosen_of_any']} ({row['engine']})",
+        f"{row['checks_us']:.0f}",
         _ratio(row["over_fp32"]),
         _drop(row["verdict"]),
         row["best_fixed"],

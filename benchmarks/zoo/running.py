@@ -97,7 +97,7 @@ def _do(step: str, name: str, settings: Settings, say: Callable[[str], None]) ->
     if step == "members" and not (folder / ABOUT).is_file():
         say(f"{name}: building")
     about = make_member(member, folder)
-    key = about["model_sha256"]
+    key = about["model_sha256"] + about["data_sha256"]
     if step == "peers":
         make_peers(member, folder, model_sha256=key, say=say)
     elif step == "search":

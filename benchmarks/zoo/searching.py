@@ -83,6 +83,19 @@ def open_bundle(bundle: Path, *, variant: str | None = None) -> Call:
     return call
 
 
+def open_variant(bundle: Path, name: str | None = None) -> Call:
+    """Open a variant's file as the peers' are opened: on ONNX Runtime its session alone.
+
+    Under OpenVINO it is the bundle's own engine, whose options stand in the manifest.
+    """
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    wanted = name or manifest["chosen"]
+    row = next(row for row in manifest["variants"] if row["name"] == wanted)
+    if row.get("engine", "onnxruntime") == "onnxruntime":
+        return open_file(bundle / row["file"], "onnxruntime")
+    return open_bundle(bundle, variant=wanted)
+
+
 def _search_twice(
     folder: Path, name: str, engines: Sequence[str], budget: str, export: Export
 ) -> dict[str, Any]:

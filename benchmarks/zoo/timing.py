@@ -18,14 +18,16 @@ from benchmarks.zoo.making import DATA, read_or_none, write_whole
 from benchmarks.zoo.opening import Call, open_file
 from benchmarks.zoo.peers import PEERS, file_of
 from benchmarks.zoo.recipes.job import feeds_of, read_inputs
-from benchmarks.zoo.searching import SEARCH, bundle_of, open_bundle
+from benchmarks.zoo.searching import SEARCH, bundle_of, open_bundle, open_variant
 from edgeml.core.files import sha256_of
 from edgeml.core.timing import Latency, TimingPlan, compare_latency
 
 TIMING = "timing.json"
 OURS_ORT, OURS_ANY, OURS_FP32 = "ours_ort", "ours_any", "ours_fp32"
+# The same file as ``ours_ort`` through ``edgeml.load``, which checks every feed.
+OURS_CHECKED = "ours_checked"
 NNCF_FIXED = "nncf_batch_of_one"
-_PLAN = TimingPlan(rounds=60, calls=5, budget_s=150.0)
+_PLAN = TimingPlan(rounds=40, calls=4, budget_s=60.0)
 _TIMEOUT_S = 1800.0
 # Whom our choice among engines is compared with, apart from what it chose.
 _AGAINST_ANY = (FP32, OPENVINO_FP32, NNCF)
@@ -78,8 +80,9 @@ def measure(folder: Path) -> dict[str, Any]:
     assert peers is not None
     feed = next(feeds_of(read_inputs(folder / DATA), range(1)))
     calls = {
-        OURS_ORT: open_bundle(bundle_of(folder, "ort")),
-        OURS_FP32: open_bundle(bundle_of(folder, "ort"), variant="fp32"),
+        OURS_ORT: open_variant(bundle_of(folder, "ort")),
+        OURS_FP32: open_variant(bundle_of(folder, "ort"), "fp32"),
+        OURS_CHECKED: open_bundle(bundle_of(folder, "ort")),
         **_peers(folder, peers),
     }
     before = conditions.load()
@@ -88,7 +91,7 @@ def measure(folder: Path) -> dict[str, Any]:
         runs[OURS_ANY] = runs[OURS_ORT]
     else:
         rivals = {name: calls[name] for name in _AGAINST_ANY if name in calls}
-        ours = open_bundle(bundle_of(folder, "any"))
+        ours = open_variant(bundle_of(folder, "any"))
         runs[OURS_ANY] = _compare({OURS_ANY: ours, **rivals}, feed, baseline=OURS_ANY)
     load = {"load_before": before, "load_after": conditions.load()}
     return {"key": _key(folder), "plan": asdict(_PLAN), **load, "runs": runs}

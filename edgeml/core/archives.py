@@ -7,10 +7,13 @@ here it can.
 from __future__ import annotations
 
 import io
+import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,10 @@ from edgeml.errors import InputError
 
 _ZIP = b"PK"
 _NPY = b"\x93NUMPY"
+# In a member's own header: where the lengths of its name and of its extra field stand.
+_LENGTHS_AT = 26
+# Smaller arrays are simply read.
+_MAPPED_BYTES = 16 * 2**20
 
 
 def write_archive(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -49,7 +56,8 @@ def read_archive(source: Path | bytes) -> dict[str, npt.NDArray[Any]]:
         source: Its path, or its contents.
 
     Returns:
-        Name to array, in the order of the archive.
+        Name to array, in the order of the archive. Large ones that are not compressed are maps of
+        the file, which must stay as it is.
 
     Raises:
         InputError: It is not there, no such archive, damaged, or holds pickled objects.
@@ -94,7 +102,7 @@ def _read(source: Path | bytes) -> dict[str, npt.NDArray[Any]] | npt.NDArray[Any
                     "was expected; write it with numpy.savez"
                 )
             with np.load(file, allow_pickle=False) as archive:
-                return {name: _member(archive, name) for name in archive.files}
+                return {name: _member(archive, name, source) for name in archive.files}
     except InputError:
         raise
     except MemoryError as exc:
@@ -110,11 +118,45 @@ def _read(source: Path | bytes) -> dict[str, npt.NDArray[Any]] | npt.NDArray[Any
         ) from exc
 
 
-def _member(archive: Any, name: str) -> npt.NDArray[Any]:
-    found = archive[name]
+def _member(archive: Any, name: str, source: Path | bytes) -> npt.NDArray[Any]:
+    found = _mapped(archive.zip, name, source) if isinstance(source, Path) else None
+    if found is None:
+        found = archive[name]
     if not isinstance(found, np.ndarray):
         raise InputError(
             f"its member '{name}' is no array; an .npz with one array per input was expected; "
             "write it with numpy.savez"
         )
     return found
+
+
+def _mapped(archive: zipfile.ZipFile, name: str, source: Path) -> npt.NDArray[Any] | None:
+    """Return a large array as a map of its file, read as it is used; None where it cannot be.
+
+    What is compressed, small, damaged or unusual is read as usual, and refused there.
+    """
+    member = archive.NameToInfo.get(f"{name}.npy")
+    if member is None or member.compress_type != zipfile.ZIP_STORED:
+        return None
+    if member.file_size < _MAPPED_BYTES:
+        return None
+    with source.open("rb") as file:
+        file.seek(member.header_offset + _LENGTHS_AT)
+        start = file.tell() + 4 + sum(struct.unpack("<HH", file.read(4)))
+        file.seek(start)
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        read_header = readers.get(np.lib.format.read_magic(file))
+        if read_header is None:
+            return None
+        shape, fortran, dtype = read_header(file)
+        offset = file.tell()
+    if dtype.hasobject or offset - start + math.prod(shape) * dtype.itemsize != member.file_size:
+        return None
+    whole = np.memmap(source, np.uint8, "r", start, (member.file_size,))
+    if zlib.crc32(whole.data) != member.CRC:
+        return None
+    order: Literal["C", "F"] = "F" if fortran else "C"
+    return np.asarray(np.memmap(source, dtype, "r", offset, shape, order))

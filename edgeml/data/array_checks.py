@@ -102,12 +102,16 @@ def refuse_unusable(inputs: Arrays) -> None:
             "select and to report; add samples"
         )
     for name, array in inputs.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.flatnonzero(~np.isfinite(array.reshape(count, -1)).all(axis=1))[0])
+        row = next((row for row in range(count) if not _is_finite(array[row])), None)
+        if row is not None:
             raise InputError(
                 f"its array '{name}' holds NaN or infinity at sample {row}; finite numbers were "
                 "expected; remove or fill them"
             )
+
+
+def _is_finite(sample: npt.NDArray[Any]) -> bool:
+    return sample.dtype.kind != "f" or bool(np.isfinite(sample).all())
 
 
 def checked_labels(labels: npt.NDArray[Any], count: int) -> Targets:

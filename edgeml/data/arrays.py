@@ -211,7 +211,7 @@ def arrays_fingerprint(inputs: Arrays, targets: Targets | None) -> str:
     for name, array in (*named, *([] if targets is None else [("", targets)])):
         head = f"{name}\0{array.dtype.name}\0{array.shape}".encode("utf-8", "surrogatepass")
         digest.update(len(head).to_bytes(8, "big") + head)
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy
     return digest.hexdigest()
 
 

@@ -46,6 +46,8 @@ _CONVOLUTIONS_AND_JOINS = (
     "Relu",
     "Clip",
 )
+# What ONNX Runtime's dynamic quantizer takes, but for convolutions.
+_AT_RUN_TIME = ("MatMul", "Gemm", "Gather", "LSTM", "Attention", "EmbedLayerNormalization")
 # Variations that are worth their time on one engine alone.
 _NOT_ELSEWHERE = frozenset(
     {
@@ -103,9 +105,8 @@ def make_space(core: onnx.ModelProto, assembly: Assembly, options: SpaceOptions)
         if transformer:
             trials.insert(1, Trial(name="fp32-lean", kind="lean", precision="fp32"))
         quantized += _linear(core, types, options)
-    if counts["LSTM"]:
-        recipe = DynamicRecipe(op_types=("LSTM", "MatMul"), reduce_range=types.reduce_range)
-        quantized.append(_trial("int8-recurrent", "dynamic", recipe))
+    if _worth_run_time(counts, has_products=has_products, transformer=transformer):
+        quantized += _at_run_time(types)
     trials += [replace(row, tuned_for=options.instruction_set) for row in quantized]
     if options.goal == "size" and has_products:
         trials += _weights()
@@ -180,6 +181,24 @@ def _linear(core: onnx.ModelProto, types: IntegerTypes, options: SpaceOptions) -
             )
             trials.append(_trial(name, "static", recipe))
     return trials
+
+
+def _worth_run_time(counts: Counter[str], *, has_products: bool, transformer: bool) -> bool:
+    """Return whether ranges taken at run time can pay: never for convolutions alone."""
+    return bool(counts["LSTM"]) or (has_products and (transformer or not counts["Conv"]))
+
+
+def _at_run_time(types: IntegerTypes) -> list[Trial]:
+    """Return ONNX Runtime's own dynamic quantization, one scale a tensor or one a channel.
+
+    Its fused kernels beat ours on some graphs, such as small perceptrons, and lose on others.
+    """
+    one = DynamicRecipe(op_types=_AT_RUN_TIME, per_channel=False, reduce_range=types.reduce_range)
+    many = replace(one, per_channel=True)
+    return [
+        _trial("int8-run-time", "dynamic", one),
+        _trial("int8-run-time-channels", "dynamic", many),
+    ]
 
 
 def _weights() -> list[Trial]:

@@ -90,6 +90,8 @@ class TensorSamples:
     Args:
         inputs: Input name to array, the first axis the samples.
         max_batch: Most samples of one feed; None for thirty-two.
+        rows: Which samples of the arrays, in which order, int64 ``(samples,)``; None for all. A
+            part of a large set is not copied for it.
 
     Raises:
         InputError: There is no input, two have different numbers of samples, or ``max_batch`` is
@@ -97,7 +99,11 @@ class TensorSamples:
     """
 
     def __init__(
-        self, inputs: Mapping[str, npt.NDArray[Any]], *, max_batch: int | None = None
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        *,
+        max_batch: int | None = None,
+        rows: npt.NDArray[np.int64] | None = None,
     ) -> None:
         counts = {name: len(array) for name, array in inputs.items()}
         if len(set(counts.values())) != 1:
@@ -110,13 +116,15 @@ class TensorSamples:
             raise InputError(f"max_batch is {max_batch}; at least 1 was expected")
         self.inputs = dict(inputs)
         self.max_batch = max_batch
+        (count,) = set(counts.values())
+        self.rows = np.arange(count) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return len(self.rows)
 
     def feed(self, indices: Sequence[int]) -> Tensors:
         """Return some samples of every input."""
-        return _rows(self.inputs, indices)
+        return _rows(self.inputs, self.rows[np.asarray(indices)].tolist())
 
     def groups(self) -> list[list[int]]:
         """Return runs of ``max_batch``, of thirty-two, or of fewer large samples."""
@@ -132,8 +140,7 @@ class TensorSamples:
 
     def part(self, start: int, stop: int) -> TensorSamples:
         """Return the samples from one position to before another."""
-        few = {name: array[start:stop] for name, array in self.inputs.items()}
-        return TensorSamples(few, max_batch=self.max_batch)
+        return TensorSamples(self.inputs, max_batch=self.max_batch, rows=self.rows[start:stop])
 
 
 class TextSamples:
@@ -191,7 +198,7 @@ def _rows(inputs: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]) -> Ten
         # Views: nothing is copied.
         return {name: array[first : first + count] for name, array in inputs.items()}
     rows = np.asarray(indices)
-    return {name: array[rows] for name, array in inputs.items()}
+    return {name: np.asarray(array[rows]) for name, array in inputs.items()}
 
 
 def _runs(count: int, size: int) -> list[list[int]]:

@@ -24,8 +24,7 @@ def store_samples(folder: Path, samples: Samples) -> None:
         np.save(folder / "0.npy", np.ascontiguousarray(samples.array))
         index: dict[str, Any] = {"kind": "array", "names": [samples.name]}
     elif isinstance(samples, TensorSamples):
-        for number, array in enumerate(samples.inputs.values()):
-            np.save(folder / f"{number}.npy", np.ascontiguousarray(array))
+        _store_tensors(folder, samples)
         names = list(samples.inputs)
         index = {"kind": "tensors", "names": names, "max_batch": samples.max_batch}
     elif isinstance(samples, TextSamples):
@@ -67,6 +66,28 @@ def fully_padded(samples: Samples) -> Samples | None:
     if isinstance(samples, TextSamples):
         return samples.padded(samples.task.preprocessing.max_length)
     return None
+
+
+def _store_tensors(folder: Path, samples: TensorSamples) -> None:
+    """Write each input's rows, a feed at a time: they may be most of a large file."""
+    if any(not array.size for array in samples.inputs.values()):  # nothing to map
+        for number, array in enumerate(samples.inputs.values()):
+            np.save(folder / f"{number}.npy", array[samples.rows])
+        return
+    stored = {
+        name: np.lib.format.open_memmap(
+            folder / f"{number}.npy",
+            mode="w+",
+            dtype=array.dtype,
+            shape=(len(samples), *array.shape[1:]),
+        )
+        for number, (name, array) in enumerate(samples.inputs.items())
+    }
+    for group in samples.groups():
+        for name, rows in samples.feed(group).items():
+            stored[name][group] = rows
+    for target in stored.values():
+        target.flush()
 
 
 def _read_texts(folder: Path, index: Mapping[str, Any]) -> TextSamples:

@@ -83,8 +83,7 @@ def tensor_source_of(
     task = TensorTask(signature=signature)
 
     def prepare(indices: Indices) -> TensorSamples:
-        arrays = {key: array[indices] for key, array in dataset.inputs.items()}
-        return TensorSamples(arrays, max_batch=None if batches else 1)
+        return TensorSamples(dataset.inputs, max_batch=None if batches else 1, rows=indices)
 
     reading = find_scores(
         _some_outputs(reference(1), prepare(np.arange(_READ_SAMPLES))),

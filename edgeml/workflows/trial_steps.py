@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ import onnx
 
 from edgeml.core.files import write_json
 from edgeml.core.gate import Gate
+from edgeml.core.memory import peak_memory_mb
 from edgeml.core.predictor import Engine
 from edgeml.core.sequential import decide, looks
 from edgeml.core.timing import TimingPlan, compare_latency
@@ -190,7 +190,7 @@ def run_trial(work: Work, trial: Trial, result: Path, *, thorough: bool) -> None
         found["broken"] = f"{trial.engine} cannot run it ({exc})"
     except (ExportError, InputError) as exc:
         found["broken"] = str(exc)
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak_mb"] = peak_memory_mb()
     write_json(result / "result.json", found)
 
 

@@ -61,6 +61,7 @@ def _row(
     run = {
         "ours_ort": _ratio(1.0),
         "ours_fp32": _ratio(own),
+        "ours_checked": _ratio(1.0),
         "ort_fp32": _ratio(fp32),
         "openvino_fp32": _ratio(openvino),
         NNCF: _ratio(nncf),
@@ -275,7 +276,9 @@ def test_a_failed_member_is_named_and_the_others_go_on(
 
 
 def test_the_table_wants_the_other_steps_first(tmp_path: Path) -> None:
-    write_whole(tmp_path / "mlp" / "member.json", {**_ABOUT, "model_sha256": "a"})
+    write_whole(
+        tmp_path / "mlp" / "member.json", {**_ABOUT, "model_sha256": "a", "data_sha256": "b"}
+    )
     settings = Settings(members=("mlp",), steps=("table",), folder=tmp_path, budget="5m")
     failed = running.run(settings, say=lambda line: None)
     assert "there is no search.json and no peers.json" in failed["mlp"]
@@ -297,7 +300,7 @@ def test_the_page_names_every_verdict() -> None:
     assert "- gru: not measured yet" in page
     assert "1.50x (1.48 to 1.52)" in page
     columns = {line.count("|") for line in page.splitlines() if line.startswith("| mlp | 2")}
-    assert columns == {14}
+    assert columns == {15}
 
 
 def test_an_unknown_member_is_a_wrong_request(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_everybody_takes_turns_on_the_same_sample(
     found = {"file_sha256": "a", "engine": "onnxruntime", "engine_options": {}}
     write_whole(tmp_path / "search.json", {"ort": found, "any": {**found, "file_sha256": "b"}})
 
-    def bundle(place: Path, *, variant: str | None = None) -> Call:
+    def bundle(place: Path, variant: str | None = None) -> Call:
         call = open_file(tmp_path / "model.onnx", "onnxruntime")
 
         def slow(feed: Mapping[str, Array]) -> Array:
@@ -116,11 +116,12 @@ def test_everybody_takes_turns_on_the_same_sample(
 
         return slow
 
+    monkeypatch.setattr(timing, "open_variant", bundle)
     monkeypatch.setattr(timing, "open_bundle", bundle)
     monkeypatch.setattr(timing, "_PLAN", TimingPlan(rounds=4, calls=2, warmup=1))
     measured = timing.measure(tmp_path)
     runs = measured["runs"]
-    assert set(runs["ours_ort"]) == {"ours_ort", "ours_fp32", *wanted}
+    assert set(runs["ours_ort"]) == {"ours_ort", "ours_fp32", "ours_checked", *wanted}
     assert set(runs["ours_any"]) == {"ours_any", "ort_fp32"}
     assert runs["ours_ort"]["ort_fp32"]["faster_by"] < 0.6  # ours sleeps
     write_whole(tmp_path / "timing.json", measured)

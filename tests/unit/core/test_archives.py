@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -105,3 +105,33 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     for path, says in cases:
         with pytest.raises(InputError, match=says):
             read_archive(path)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_are_mapped(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    place = tmp_path / "large.npz"
+    large = np.arange(5 * 2**20, dtype=np.float32).reshape(1024, -1).copy(order=order)
+    np.savez(place, large=large, small=np.arange(3))
+    found = read_archive(place)
+    np.testing.assert_array_equal(found["large"], large)
+    assert type(found["large"]) is np.ndarray
+    assert not found["large"].flags.owndata
+    assert not found["large"].flags.writeable
+    np.testing.assert_array_equal(found["small"], np.arange(3))
+
+
+def test_a_large_array_that_is_compressed_is_read(tmp_path: Path) -> None:
+    place = tmp_path / "large.npz"
+    large = np.zeros(5 * 2**20, dtype=np.float32)
+    np.savez_compressed(place, large=large)
+    np.testing.assert_array_equal(read_archive(place)["large"], large)
+
+
+def test_damage_in_a_large_array_is_found(tmp_path: Path) -> None:
+    place = tmp_path / "large.npz"
+    np.savez(place, large=np.zeros(5 * 2**20, dtype=np.float32))
+    with place.open("r+b") as file:
+        file.seek(10 * 2**20)
+        file.write(b"x")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_archive(place)

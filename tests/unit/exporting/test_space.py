@@ -93,10 +93,18 @@ def test_narrow_products_are_not_worth_a_trial() -> None:
 
 
 def test_recurrent_layers_get_the_dynamic_quantizer() -> None:
-    recipe = _space("lstm")["int8-recurrent"].recipe
+    recipe = _space("lstm")["int8-run-time"].recipe
     assert isinstance(recipe, DynamicRecipe)
     assert "LSTM" in recipe.op_types
-    assert "int8-recurrent" not in _space("mlp")
+
+
+def test_convolutions_are_never_quantized_at_run_time() -> None:
+    assert {"int8-run-time", "int8-run-time-channels"} <= set(_space("mlp"))
+    for kind in CORES:
+        for row in _space(kind).values():
+            if isinstance(row.recipe, DynamicRecipe):
+                assert "Conv" not in row.recipe.op_types
+    assert "int8-run-time" not in _space("cnn")
 
 
 def test_without_data_nothing_is_calibrated() -> None:
@@ -115,7 +123,9 @@ def test_each_machine_gets_its_own_types(name: str) -> None:
                 assert row.tuned_for is None
                 continue
             assert row.tuned_for == name
-            if row.name != "int8-unsigned":
+            if isinstance(row.recipe, DynamicRecipe):
+                assert row.recipe.reduce_range == TYPES_BY_INSTRUCTION_SET[name].reduce_range
+            elif row.name != "int8-unsigned":
                 assert row.recipe.types == TYPES_BY_INSTRUCTION_SET[name]  # type: ignore[union-attr]
 
 

@@ -55,3 +55,12 @@ def test_large_samples_share_a_feed_with_fewer() -> None:
     half = TensorSamples({"a": large[:, :1], "b": large[:, :1]})  # two megabytes together
     assert [len(group) for group in half.groups()] == [2] * 5
     assert sorted(place for group in half.groups() for place in group) == list(range(10))
+
+
+def test_rows_of_a_large_set_are_not_copied_for_a_part() -> None:
+    whole = np.arange(10.0)[:, None]
+    samples = TensorSamples({"x": whole}, rows=np.array([7, 3, 5]))
+    assert len(samples) == 3
+    np.testing.assert_array_equal(samples.feed([0, 2])["x"], [[7.0], [5.0]])
+    np.testing.assert_array_equal(samples.part(1, 3).feed([0, 1])["x"], [[3.0], [5.0]])
+    assert samples.inputs["x"] is whole
