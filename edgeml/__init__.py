@@ -21,6 +21,7 @@ _HOMES = {
     "Predictor": "edgeml.core.predictor",
     "Report": "edgeml.workflows.reporting",
     "ReportTable": "edgeml.workflows.reporting",
+    "ServingOptions": "edgeml.serving.options",
     "TensorSpec": "edgeml.core.signature",
     "TextTrainingSettings": "edgeml.training.text_settings",
     "Texts": "edgeml.workflows.finding",
@@ -55,6 +56,7 @@ __all__ = [
     "Predictor",
     "Report",
     "ReportTable",
+    "ServingOptions",
     "TensorSpec",
     "TextTrainingSettings",
     "Texts",
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from edgeml.core.predictor import Prediction, Predictor
     from edgeml.core.signature import ModelSignature, TensorSpec
     from edgeml.errors import EdgemlError
+    from edgeml.serving.options import ServingOptions
     from edgeml.training.settings import TrainingSettings
     from edgeml.training.text_settings import TextTrainingSettings
     from edgeml.workflows.checkpoints import (

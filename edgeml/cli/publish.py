@@ -20,7 +20,18 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="whether a CPU may serve what a GPU should (allowed)",
     )
     parser.add_argument("--config-only", action="store_true", help="leave the artefacts out")
-    parser.add_argument("--threads", type=int, default=1, help="of one inference on a CPU (1)")
+    numbers = (
+        ("threads", 1, "on a CPU, for all instances together"),
+        ("instances", 1, "copies of the model that answer at the same time"),
+        ("max-batch-size", 32, "most samples of one run"),
+        ("queue-delay-us", 0, "how long a request waits for others to share a run with"),
+        ("max-queue-size", 0, "requests that may wait; 0 is without a bound"),
+        ("queue-timeout-us", 0, "after so long in the queue a request is refused; 0 is never"),
+    )
+    for name, default, about in numbers:
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{about} ({default})")
+    parser.add_argument("--tensorrt", action="store_true", help="on GPUs, through TensorRT")
+    parser.add_argument("--no-warmup", action="store_true", help="run no golden samples at start")
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
@@ -33,7 +44,16 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         name=arguments.name,
         fallback=arguments.fallback,
         config_only=arguments.config_only,
-        num_threads=arguments.threads,
+        options=edgeml.ServingOptions(
+            num_threads=arguments.threads,
+            instances=arguments.instances,
+            max_batch_size=arguments.max_batch_size,
+            queue_delay_us=arguments.queue_delay_us,
+            max_queue_size=arguments.max_queue_size,
+            queue_timeout_us=arguments.queue_timeout_us,
+            tensorrt=arguments.tensorrt,
+            warmup=not arguments.no_warmup,
+        ),
     )
     result: dict[str, Any] = {
         "model": done.model,

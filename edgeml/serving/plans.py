@@ -19,8 +19,11 @@ from edgeml.serving.contract import (
     Contract,
     contract_of,
     part_contract,
+    signature_of,
 )
 from edgeml.serving.installation import BACKEND, STUB_MODULE
+from edgeml.serving.options import ServingOptions
+from edgeml.serving.samples import GoldenSamples
 from edgeml.serving.text_config import ensemble_config, labels_config, part_name, tokenizer_config
 from edgeml.tasks.text import TOKENIZER
 
@@ -43,12 +46,16 @@ class ModelPlan:
         contract: Its contract.
         build: Version to configurations, by path below its folder.
         files: What goes into its version's folder, by path there: a file of the bundle, or bytes.
+        samples: Golden samples that lie beside its versions; None for what takes no tensors.
+        warmup: Whether its configuration names them.
     """
 
     name: str
     contract: Contract
     build: BuildConfigs
     files: Mapping[str, Variant | bytes]
+    samples: GoldenSamples | None = None
+    warmup: bool = False
 
     def sha256_of(self, relative: str) -> str:
         """Return the hash that one of the files must have."""
@@ -56,27 +63,35 @@ class ModelPlan:
         return source.sha256 if isinstance(source, Variant) else hashlib.sha256(source).hexdigest()
 
 
-def plan_models(bundle: Bundle, *, name: str, policy: Policy, num_threads: int) -> list[ModelPlan]:
+def plan_models(
+    bundle: Bundle, *, name: str, policy: Policy, options: ServingOptions
+) -> list[ModelPlan]:
     """Plan what publishing a bundle writes.
 
     Args:
         bundle: What to serve.
         name: Name of its model.
         policy: The fallback policy of its model; what is around a text model runs on the CPU.
-        num_threads: Threads of one inference on a CPU.
+        options: How a server runs the model.
 
     Returns:
         The bundle's model; for text, its tokenizer, its labels and the ensemble of them after it.
 
     Raises:
         InputError: As for ``build_configs``.
-        IntegrityError: The tokenizer is not what the manifest says.
+        IntegrityError: The tokenizer, or a golden sample, is not what the manifest says.
     """
     contract = contract_of(bundle)
+    samples = GoldenSamples(signature=signature_of(contract), tensors=bundle.golden().tensors)
 
     def build(version: int) -> dict[str, str]:
         return build_configs(
-            contract, name=name, policy=policy, version=version, num_threads=num_threads
+            contract,
+            name=name,
+            policy=policy,
+            version=version,
+            options=options,
+            samples=samples if options.warmup else None,
         )
 
     by_file = {row["file"]: variant for variant, row in contract["variants"].items()}
@@ -88,6 +103,8 @@ def plan_models(bundle: Bundle, *, name: str, policy: Policy, num_threads: int) 
         contract=contract,
         build=build,
         files={file: bundle.variant(by_file[file]) for file in named},
+        samples=samples,
+        warmup=options.warmup,
     )
     if contract["task"] != "text-classification":
         return [model]
@@ -103,7 +120,7 @@ def plan_models(bundle: Bundle, *, name: str, policy: Policy, num_threads: int) 
             ModelPlan(
                 name=part_name(name, part),
                 contract=part_contract(contract, part=part, of=name),
-                build=partial(_configs_of, config, contract, name),
+                build=partial(_configs_of, config, contract, name, options.max_batch_size),
                 files=files,
             )
             for part, config, files in parts
@@ -112,9 +129,13 @@ def plan_models(bundle: Bundle, *, name: str, policy: Policy, num_threads: int) 
 
 
 def _configs_of(
-    config: Callable[..., dict[str, str]], contract: Contract, model: str, version: int
+    config: Callable[..., dict[str, str]],
+    contract: Contract,
+    model: str,
+    max_batch_size: int,
+    version: int,
 ) -> dict[str, str]:
-    return config(contract, model=model, version=version)
+    return config(contract, model=model, version=version, max_batch_size=max_batch_size)
 
 
 def _code(backend: str) -> dict[str, bytes]:

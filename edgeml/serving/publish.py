@@ -23,7 +23,9 @@ from edgeml.core.files import sha256_of, staged_folder, write_json
 from edgeml.errors import HostError, InputError, IntegrityError
 from edgeml.serving.config import CPU_CONFIG, DEFAULT_CONFIG, LABELS, Policy, read_config
 from edgeml.serving.contract import Contract, decode_contract, part_of
+from edgeml.serving.options import ServingOptions
 from edgeml.serving.plans import ModelPlan, plan_models
+from edgeml.serving.samples import PERF_ANALYZER, WARMUP
 
 CONTRACT = "contract.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -54,7 +56,7 @@ def publish_bundle(
     name: str | None = None,
     policy: Policy = "allowed",
     config_only: bool = False,
-    num_threads: int = 1,
+    options: ServingOptions | None = None,
 ) -> Published:
     """Publish a bundle as the next version of a model.
 
@@ -69,13 +71,13 @@ def publish_bundle(
             back, ``forbidden`` always uses the CPU.
         config_only: Write the configurations and labels and leave the artefacts out, for review. A
             model that has a version keeps it, if its artefacts are this bundle's.
-        num_threads: Threads of one inference on a CPU.
+        options: How a server runs the model; None takes the defaults.
 
     Returns:
         What was published.
 
     Raises:
-        InputError: A name, the policy or the number of threads is unusable, a variant is missing, a
+        InputError: A name, the policy or an option is unusable, a variant is missing, a
             name is another model's, or the configurations alone would break a version that is
             served.
         IntegrityError: A file of the bundle is not what its manifest says.
@@ -83,7 +85,7 @@ def publish_bundle(
     """
     # Whatever is wrong with the request is said before anything is written.
     model = _checked_name(bundle.manifest.name if name is None else name)
-    plans = plan_models(bundle, name=model, policy=policy, num_threads=num_threads)
+    plans = plan_models(bundle, name=model, policy=policy, options=options or ServingOptions())
     root, folder = Path(repository).absolute(), Path(repository).absolute() / model
     for plan in plans:
         _check_free(root / _checked_name(plan.name), plan.contract)
@@ -96,6 +98,9 @@ def publish_bundle(
             elif not config_only:
                 for plan in plans:
                     _place_version(bundle, plan, root / plan.name / str(version))
+            if kept or not config_only:
+                for plan in plans:
+                    _place_samples(plan, version, root / plan.name)
             # The bundle's model first and the ensemble last: it names the others by their version.
             for plan in plans:
                 _place_configs(plan, version, root / plan.name)
@@ -196,6 +201,17 @@ def _place_version(bundle: Bundle, plan: ModelPlan, place: Path) -> None:
                 )
 
 
+def _place_samples(plan: ModelPlan, version: int, folder: Path) -> None:
+    """Write what warms a version up, and what perf_analyzer cannot make up by itself."""
+    if plan.samples is None:
+        return
+    if plan.warmup:
+        for relative, contents in plan.samples.warmup_files(version=version).items():
+            _replace(folder / WARMUP / relative, contents)
+    if plan.samples.needs_data:
+        _replace(folder / PERF_ANALYZER, plan.samples.perf_analyzer().encode())
+
+
 def _place_configs(plan: ModelPlan, version: int, folder: Path) -> None:
     configs = plan.build(version)
     if plan.contract["labels"] and part_of(plan.contract) is None:
@@ -210,12 +226,12 @@ def _place_configs(plan: ModelPlan, version: int, folder: Path) -> None:
             (folder / CPU_CONFIG).parent.rmdir()
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, contents: str | bytes) -> None:
     """Write a file beside its place, put it on disk, and put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pending = path.parent / f".{path.name}.partial"
-    with pending.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with pending.open("wb") as file:
+        file.write(contents if isinstance(contents, bytes) else contents.encode())
         file.flush()
         os.fsync(file.fileno())
     pending.replace(path)

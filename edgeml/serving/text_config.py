@@ -14,7 +14,6 @@ from edgeml.core.signature import TensorSpec
 from edgeml.serving.config import (
     DEFAULT_CONFIG,
     ENSEMBLE,
-    MAX_BATCH_SIZE,
     PYTHON,
     config_text,
     tensor_row,
@@ -46,13 +45,16 @@ def part_name(model: str, part: str) -> str:
     return f"{model}_{part}"
 
 
-def tokenizer_config(contract: Contract, *, model: str, version: int) -> dict[str, str]:
+def tokenizer_config(
+    contract: Contract, *, model: str, version: int, max_batch_size: int
+) -> dict[str, str]:
     """Build the configuration of the model that turns strings into ids.
 
     Args:
         contract: The contract of the model that takes the ids.
         model: That model's name.
         version: The version to serve.
+        max_batch_size: Most texts of one run.
 
     Returns:
         Path below the model's folder to text.
@@ -63,12 +65,15 @@ def tokenizer_config(contract: Contract, *, model: str, version: int) -> dict[st
         part=TOKENIZER_PART,
         model=model,
         version=version,
+        max_batch_size=max_batch_size,
         inputs=[_TEXT_ROW],
         outputs=[*ids, tensor_row(TRUNCATED)],
     )
 
 
-def labels_config(contract: Contract, *, model: str, version: int) -> dict[str, str]:
+def labels_config(
+    contract: Contract, *, model: str, version: int, max_batch_size: int
+) -> dict[str, str]:
     """Build the configuration of the model that names the best label; see the one above.
 
     It hands the probabilities on as ``scores``. Triton 2.51 prunes an ensemble for requests of some
@@ -79,12 +84,15 @@ def labels_config(contract: Contract, *, model: str, version: int) -> dict[str, 
         part=LABELS_PART,
         model=model,
         version=version,
+        max_batch_size=max_batch_size,
         inputs=[tensor_row(_output(contract))],
         outputs=[_LABEL_ROW, {**tensor_row(_output(contract)), "name": _SCORES}],
     )
 
 
-def ensemble_config(contract: Contract, *, model: str, version: int) -> dict[str, str]:
+def ensemble_config(
+    contract: Contract, *, model: str, version: int, max_batch_size: int
+) -> dict[str, str]:
     """Build the configuration of the string-in model; see the ones above."""
     ids = {spec.name: spec.name for spec in signature_of(contract).inputs}
     steps = [
@@ -97,7 +105,9 @@ def ensemble_config(contract: Contract, *, model: str, version: int) -> dict[str
         (part_name(model, LABELS_PART), {OUTPUT: _INNER}, {LABEL: LABEL, _SCORES: OUTPUT}),
     ]
     values = {
-        **_common(contract, part=TEXT_PART, model=model, version=version),
+        **_common(
+            contract, part=TEXT_PART, model=model, version=version, max_batch_size=max_batch_size
+        ),
         "platform": ENSEMBLE,
         "input": [_TEXT_ROW],
         "output": [_LABEL_ROW, tensor_row(_output(contract)), tensor_row(TRUNCATED)],
@@ -122,11 +132,12 @@ def _python(
     part: str,
     model: str,
     version: int,
+    max_batch_size: int,
     inputs: list[Mapping[str, Any]],
     outputs: list[Mapping[str, Any]],
 ) -> dict[str, str]:
     values = {
-        **_common(contract, part=part, model=model, version=version),
+        **_common(contract, part=part, model=model, version=version, max_batch_size=max_batch_size),
         "backend": PYTHON,
         "input": inputs,
         "output": outputs,
@@ -136,11 +147,13 @@ def _python(
     return {DEFAULT_CONFIG: config_text(values)}
 
 
-def _common(contract: Contract, *, part: str, model: str, version: int) -> dict[str, Any]:
+def _common(
+    contract: Contract, *, part: str, model: str, version: int, max_batch_size: int
+) -> dict[str, Any]:
     text = encode_contract(part_contract(contract, part=part, of=model))
     return {
         "name": part_name(model, part),
-        "max_batch_size": MAX_BATCH_SIZE,
+        "max_batch_size": max_batch_size,
         "version_policy": {"specific": {"versions": [version]}},
         "parameters": {PARAMETER: {"string_value": text}},
     }

@@ -13,6 +13,7 @@ from edgeml.tasks.text import TOKENIZER
 
 if TYPE_CHECKING:
     from edgeml.serving.client import TritonEngine
+    from edgeml.serving.options import ServingOptions
     from edgeml.serving.publish import Published
     from edgeml.serving.server import TritonServer
 
@@ -27,6 +28,7 @@ def publish(
     fallback: Fallback = "allowed",
     config_only: bool = False,
     num_threads: int = 1,
+    options: ServingOptions | None = None,
 ) -> Published:
     """Put a bundle into a Triton model repository as the model's next version.
 
@@ -37,7 +39,8 @@ def publish(
         fallback: ``required`` serves FP16 on a GPU or not at all, ``allowed`` serves on a GPU and
             falls back to the chosen CPU variant, ``forbidden`` always uses the CPU.
         config_only: Write the configuration and leave the artefacts out.
-        num_threads: Threads of one inference on a CPU.
+        num_threads: Threads on a CPU; the short form of options that say nothing else.
+        options: How a server runs the model: threads, instances, batches, queue, accelerator.
 
     Returns:
         Model, version and path; for text also the names of the parts, ``NAME_text`` among them,
@@ -45,12 +48,15 @@ def publish(
 
     Raises:
         BundleError: This is no readable bundle, or (as IntegrityError) a file is damaged.
-        InputError: A name is not one that Triton can serve.
+        InputError: A name is not one that Triton can serve, or both threads and options are given.
         MissingExtraError: The extra [triton] is not installed.
     """
+    from edgeml.serving.options import ServingOptions
     from edgeml.serving.publish import publish_bundle
 
     check_threads(num_threads)
+    if options is not None and num_threads != 1:
+        raise InputError("num_threads and options are both given; one was expected; use options")
     opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
     return publish_bundle(
         opened,
@@ -58,7 +64,7 @@ def publish(
         name=name,
         policy=fallback,
         config_only=config_only,
-        num_threads=num_threads,
+        options=options or ServingOptions(num_threads=num_threads),
     )
 
 

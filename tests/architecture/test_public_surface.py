@@ -23,6 +23,7 @@ PUBLIC = [
     "Predictor",
     "Report",
     "ReportTable",
+    "ServingOptions",
     "TensorSpec",
     "TextTrainingSettings",
     "Texts",

@@ -12,6 +12,7 @@ from edgeml.core.bundle import Bundle
 from edgeml.serving.client import TritonEngine
 from edgeml.serving.install import install
 from edgeml.serving.installation import Installation
+from edgeml.serving.options import ServingOptions
 from edgeml.serving.publish import publish_bundle
 from edgeml.serving.server import TritonServer, start_triton
 from tests.unit.serving.tiny_bundle import make_lookup_bundle, make_tiny_bundle
@@ -47,7 +48,9 @@ def repository(tiny: Bundle, lookup: Bundle, tmp_path_factory: pytest.TempPathFa
     """Good models, and one of each kind that cannot be served here."""
     root = tmp_path_factory.mktemp("models")
     publish_bundle(tiny, root)
-    publish_bundle(tiny, root, name="everywhere", policy="forbidden", num_threads=2)
+    publish_bundle(
+        tiny, root, name="everywhere", policy="forbidden", options=ServingOptions(num_threads=2)
+    )
     publish_bundle(lookup, root)
     publish_bundle(tiny, root, name="needs_gpu", policy="required")
     publish_bundle(tiny, root, name="review", config_only=True)

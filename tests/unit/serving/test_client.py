@@ -24,12 +24,13 @@ from edgeml.errors import (
 from edgeml.serving.client import TritonEngine
 from edgeml.serving.config import CPU_CONFIG, build_configs
 from edgeml.serving.golden import check_golden
+from edgeml.serving.options import ServingOptions
 from tests.unit.serving.fake_server import FakeTriton, serving
 
 
 def config_of(contract, version=1):
-    options = {"name": "clothing", "policy": "allowed", "version": version, "num_threads": 1}
-    return build_configs(contract, **options)[CPU_CONFIG]
+    named = {"name": "clothing", "policy": "allowed", "version": version}
+    return build_configs(contract, **named, options=ServingOptions())[CPU_CONFIG]
 
 
 def images(batch: int) -> dict[str, np.ndarray]:

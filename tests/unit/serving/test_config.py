@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,12 +22,16 @@ from edgeml.serving.config import (
     read_config,
 )
 from edgeml.serving.contract import decode_contract
+from edgeml.serving.options import ServingOptions
+from edgeml.serving.samples import GoldenSamples
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def build(contract: dict[str, Any], policy: str = "allowed") -> dict[str, str]:
-    return build_configs(contract, name="clothing", policy=policy, version=3, num_threads=2)
+    return build_configs(
+        contract, name="clothing", policy=policy, version=3, options=ServingOptions(num_threads=2)
+    )
 
 
 @pytest.mark.parametrize("policy", ["allowed", "required", "forbidden"])
@@ -84,9 +89,114 @@ def test_an_unknown_policy_is_refused(contract, policy):
         build(contract, policy)
 
 
-def test_no_thread_is_refused(contract):
-    with pytest.raises(InputError, match="num_threads is 0"):
-        build_configs(contract, name="clothing", policy="allowed", version=1, num_threads=0)
+def test_instances_share_the_threads(contract):
+    (text,) = build_configs(
+        contract,
+        name="clothing",
+        policy="forbidden",
+        version=1,
+        options=ServingOptions(num_threads=5, instances=2, max_batch_size=6),
+    ).values()
+    values = parse_config(text)
+    assert values["instance_group"] == [{"kind": "KIND_CPU", "count": 2}]
+    assert values["parameters"]["intra_op_thread_count"]["string_value"] == "2"
+    assert values["max_batch_size"] == 6
+    assert values["dynamic_batching"] == {}
+
+
+def test_a_queue_is_bounded_only_when_asked(contract):
+    options = ServingOptions(queue_delay_us=500, max_queue_size=16, queue_timeout_us=20_000)
+    (text,) = build_configs(
+        contract, name="clothing", policy="forbidden", version=1, options=options
+    ).values()
+    assert parse_config(text)["dynamic_batching"] == {
+        "max_queue_delay_microseconds": "500",
+        "default_queue_policy": {
+            "default_timeout_microseconds": "20000",
+            "allow_timeout_override": True,
+            "max_queue_size": 16,
+        },
+    }
+
+
+def test_golden_samples_warm_every_batch_size_of_a_gpu_and_one_of_a_cpu(contract):
+    image = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    signature = ModelSignature(
+        inputs=(TensorSpec(name="image", dtype="uint8", shape=("batch", 8, 8, 3)),),
+        outputs=(TensorSpec(name="probabilities", dtype="float32", shape=("batch", 10)),),
+    )
+    samples = GoldenSamples(signature=signature, tensors={"image": image})
+    configs = build_configs(
+        contract,
+        name="clothing",
+        policy="allowed",
+        version=3,
+        options=ServingOptions(max_batch_size=12),
+        samples=samples,
+    )
+    rows = {name: parse_config(text)["model_warmup"] for name, text in configs.items()}
+    assert [row["batch_size"] for row in rows[DEFAULT_CONFIG]] == [1, 2, 4, 8, 12]
+    (row,) = rows[CPU_CONFIG]
+    assert row["inputs"]["image"] == {
+        "data_type": "TYPE_UINT8",
+        "dims": ["8", "8", "3"],
+        "input_data_file": "3/0.raw",
+    }
+    assert samples.warmup_files(version=3) == {"3/0.raw": image[0].tobytes()}
+
+
+def test_tensorrt_gets_a_cache_and_the_shapes_of_every_batch(contract):
+    options = ServingOptions(max_batch_size=8, tensorrt=True)
+    configs = build_configs(contract, name="clothing", policy="allowed", version=1, options=options)
+    (row,) = parse_config(configs[DEFAULT_CONFIG])["optimization"]["execution_accelerators"][
+        "gpu_execution_accelerator"
+    ]
+    height, width, channels = contract["signature"]["inputs"][0]["shape"][1:]
+    size = f"{height}x{width}x{channels}"
+    assert row["name"] == "tensorrt"
+    assert row["parameters"]["trt_engine_cache_enable"] == "true"
+    assert row["parameters"]["trt_profile_min_shapes"] == f"image:1x{size}"
+    assert row["parameters"]["trt_profile_opt_shapes"] == f"image:4x{size}"
+    assert row["parameters"]["trt_profile_max_shapes"] == f"image:8x{size}"
+    assert "optimization" not in parse_config(configs[CPU_CONFIG])
+
+
+def test_tensorrt_wants_to_know_the_longest_text(contract):
+    spec = {"name": "ids", "dtype": "int64", "shape": ["batch", "sequence"]}
+    text = {**contract, "signature": {**contract["signature"], "inputs": [spec]}}
+    options = ServingOptions(max_batch_size=4, tensorrt=True)
+    with pytest.raises(InputError, match="axis 'sequence' of 'ids' is free"):
+        build_configs(
+            {**text, "preprocessing": {}},
+            name="t",
+            policy="allowed",
+            version=1,
+            options=options,
+        )
+    configs = build_configs(
+        {**text, "preprocessing": {"max_length": 64}},
+        name="t",
+        policy="allowed",
+        version=1,
+        options=options,
+    )
+    assert '"ids:4x64"' in configs[DEFAULT_CONFIG]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_threads": 0}, "num_threads is 0; a whole number from 1"),
+        ({"instances": 2}, "2 instances share 1 threads"),
+        ({"max_batch_size": 0}, "max_batch_size is 0"),
+        ({"queue_delay_us": -1}, "queue_delay_us is -1; a whole number from 0"),
+        ({"max_queue_size": 1.5}, "max_queue_size is 1.5"),
+        ({"queue_timeout_us": True}, "queue_timeout_us is True"),
+    ],
+)
+def test_an_unusable_option_is_refused(options, says):
+    with pytest.raises(InputError, match=says):
+        ServingOptions(**options)
 
 
 def test_a_fixed_batch_axis_is_refused(contract):

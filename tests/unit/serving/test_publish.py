@@ -18,6 +18,7 @@ from edgeml.core.files import sha256_of
 from edgeml.errors import HostError, InputError, IntegrityError
 from edgeml.serving.config import CPU_CONFIG, DEFAULT_CONFIG, read_config
 from edgeml.serving.contract import contract_of, decode_contract
+from edgeml.serving.options import ServingOptions
 from edgeml.serving.publish import publish_bundle
 from edgeml.serving.repository import select_models
 from tests.unit.serving.tiny_bundle import LABELS, make_tiny_bundle
@@ -47,12 +48,21 @@ def test_the_layout(tiny: Bundle, repository: Path):
         "tiny/config.pbtxt",
         "tiny/configs/cpu.pbtxt",
         "tiny/labels.txt",
+        "tiny/warmup/1/0.raw",
         *(f"tiny/1/{name}" for name in ("fp32.onnx", "fp16.onnx", "int8.onnx", "contract.json")),
     }
     assert (done.path / "labels.txt").read_text(encoding="utf-8").splitlines() == list(LABELS)
     assert json.loads((done.path / "1/contract.json").read_bytes()) == contract_of(tiny)
     check_consistent(done.path)
+    first = tiny.golden().tensors["image"][0]
+    assert (done.path / "warmup/1/0.raw").read_bytes() == first.tobytes()
     assert select_models(repository, use_cpu_config=True) == (["tiny"], [])
+
+
+def test_without_warm_up_nothing_is_written_for_it(tiny: Bundle, repository: Path):
+    done = publish_bundle(tiny, repository, options=ServingOptions(warmup=False))
+    assert not (done.path / "warmup").exists()
+    assert "model_warmup" not in (done.path / "config.pbtxt").read_text(encoding="utf-8")
 
 
 def test_only_files_that_a_configuration_names_are_published(tmp_path, repository):
@@ -91,7 +101,7 @@ def test_configurations_alone_are_not_served(tiny, repository):
 
 def test_configurations_alone_leave_a_served_version_served(tiny, repository):
     before = files_of(publish_bundle(tiny, repository).path)
-    done = publish_bundle(tiny, repository, config_only=True, num_threads=2)
+    done = publish_bundle(tiny, repository, config_only=True, options=ServingOptions(num_threads=2))
     assert (done.version, files_of(done.path)) == (1, before)
     assert read_config(done.path / CPU_CONFIG).versions == (1,)
     assert select_models(repository, use_cpu_config=True) == (["tiny"], [])

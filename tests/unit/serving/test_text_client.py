@@ -121,7 +121,9 @@ def test_a_model_that_takes_ids_needs_its_tokenizer(text_contract):
 
 
 def test_a_mere_part_is_no_model_to_connect_to(text_contract):
-    (config,) = tokenizer_config(text_contract, model="sentiment", version=3).values()
+    (config,) = tokenizer_config(
+        text_contract, model="sentiment", version=3, max_batch_size=32
+    ).values()
     expected = "it is the tokenizer of 'sentiment'; 'sentiment' or 'sentiment_text' was expected"
     with (
         serving(FakeTriton(config=config)) as url,
@@ -132,7 +134,9 @@ def test_a_mere_part_is_no_model_to_connect_to(text_contract):
 
 def test_an_ensemble_without_its_model_is_refused(text_contract):
     """The stand-in gives the ensemble's configuration for every model."""
-    (config,) = ensemble_config(text_contract, model="sentiment", version=3).values()
+    (config,) = ensemble_config(
+        text_contract, model="sentiment", version=3, max_batch_size=32
+    ).values()
     with (
         serving(FakeTriton(config=config)) as url,
         pytest.raises(ServerError, match="backend 'ensemble'"),

@@ -9,6 +9,7 @@ import pytest
 
 from edgeml.serving.config import DEFAULT_CONFIG, build_configs, describe, parse_config
 from edgeml.serving.contract import decode_contract, part_of
+from edgeml.serving.options import ServingOptions
 from edgeml.serving.text_config import ensemble_config, labels_config, tokenizer_config
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -16,10 +17,10 @@ PARTS = {"tokenizer": tokenizer_config, "labels": labels_config, "text": ensembl
 
 
 def texts_of(contract: dict[str, Any]) -> dict[str, str]:
-    options = {"policy": "allowed", "version": 3, "num_threads": 2}
+    options = {"policy": "allowed", "version": 3, "options": ServingOptions(num_threads=2)}
     texts = {"ids": build_configs(contract, name="sentiment", **options)[DEFAULT_CONFIG]}
     for part, build in PARTS.items():
-        (texts[part],) = build(contract, model="sentiment", version=3).values()
+        (texts[part],) = build(contract, model="sentiment", version=3, max_batch_size=32).values()
     return texts
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edgeml
 from edgeml.core.files import sha256_of
 from edgeml.errors import InputError, IntegrityError
 from edgeml.serving.config import DEFAULT_CONFIG, read_config
+from edgeml.serving.options import ServingOptions
 from edgeml.serving.plans import COPIED_MODULES
 from edgeml.serving.publish import publish_bundle
 from edgeml.serving.repository import select_models
@@ -38,10 +41,23 @@ def test_the_layout(sentiment, repository):
     assert files_of(repository / "sentiment_labels/1") == code
     assert files_of(repository / "sentiment_text/1") == {"contract.json"}
     assert files_of(repository / "sentiment") == {
-        *("config.pbtxt", "configs/cpu.pbtxt", "labels.txt"),
+        *("config.pbtxt", "configs/cpu.pbtxt", "labels.txt", "perf_analyzer.json"),
+        *("warmup/1/0.raw", "warmup/1/1.raw"),
         *("1/contract.json", "1/fp32.onnx", "1/fp16.onnx"),
     }
     assert select_models(repository, use_cpu_config=True) == (NAMES, [])
+
+
+def test_a_load_generator_is_given_ids_of_the_vocabulary(sentiment, repository):
+    folder = publish_bundle(sentiment, repository).path
+    rows = json.loads((folder / "perf_analyzer.json").read_bytes())["data"]
+    golden = sentiment.golden().tensors
+    assert 1 <= len(rows) <= len(golden["input_ids"])
+    for number, row in enumerate(rows):
+        assert set(row) == set(golden)
+        for name, cell in row.items():
+            values = np.frombuffer(base64.b64decode(cell["content"]["b64"]), dtype=np.int64)
+            np.testing.assert_array_equal(values.reshape(cell["shape"]), golden[name][number])
 
 
 def test_the_copies_are_the_files_that_run_at_the_edge(sentiment, repository):
@@ -83,7 +99,12 @@ def test_configurations_alone_are_for_review(sentiment, repository):
 def test_configurations_alone_keep_what_is_served(sentiment, repository):
     publish_bundle(sentiment, repository)
     before = files_of(repository)
-    assert publish_bundle(sentiment, repository, config_only=True, num_threads=2).version == 1
+    assert (
+        publish_bundle(
+            sentiment, repository, config_only=True, options=ServingOptions(num_threads=2)
+        ).version
+        == 1
+    )
     assert files_of(repository) == before
     contract = json.loads((repository / "sentiment_text/1/contract.json").read_bytes())
     assert (contract["part"], contract["of"]) == ("text", "sentiment")

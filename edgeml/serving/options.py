@@ -1,0 +1,83 @@
+"""How a published model is run: threads, instances, batches, queue, accelerator. Data alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgeml.errors import InputError
+
+_AT_LEAST = {
+    "num_threads": 1,
+    "instances": 1,
+    "max_batch_size": 1,
+    "queue_delay_us": 0,
+    "max_queue_size": 0,
+    "queue_timeout_us": 0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingOptions:
+    """How a server runs a model.
+
+    Attributes:
+        num_threads: Threads on a CPU for all instances together; each gets an equal share.
+        instances: Copies of the model that answer at the same time, each with its own weights.
+        max_batch_size: Most samples of one run.
+        queue_delay_us: How long a request waits for others to share a run with, in microseconds; 0
+            never waits.
+        max_queue_size: Requests that may wait; more are refused at once. 0 is without a bound: see
+            decision record 0022 for what a bound costs under Triton 2.51.
+        queue_timeout_us: After so long in the queue a request is refused, in microseconds; a
+            request may ask for less. 0 is never.
+        tensorrt: Whether a GPU runs the graph through TensorRT, with a cache of engines.
+        warmup: Whether a server runs golden samples before a model is ready.
+
+    Raises:
+        InputError: A number is too small, or the threads are not enough for the instances.
+    """
+
+    num_threads: int = 1
+    instances: int = 1
+    max_batch_size: int = 32
+    queue_delay_us: int = 0
+    max_queue_size: int = 0
+    queue_timeout_us: int = 0
+    tensorrt: bool = False
+    warmup: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in _AT_LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name} is {value!r}; a whole number from {least} was expected")
+        if self.instances > self.num_threads:
+            raise InputError(
+                f"{self.instances} instances share {self.num_threads} threads; at least one thread "
+                "each was expected; raise num_threads or take fewer instances"
+            )
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of one instance."""
+        return self.num_threads // self.instances
+
+    @property
+    def bounds_queue(self) -> bool:
+        """Whether requests may be refused for waiting."""
+        return bool(self.max_queue_size or self.queue_timeout_us)
+
+    def dynamic_batching(self) -> dict[str, Any]:
+        """Return the message ``dynamic_batching`` as values."""
+        values: dict[str, Any] = {}
+        if self.queue_delay_us:
+            values["max_queue_delay_microseconds"] = self.queue_delay_us
+        if self.bounds_queue:
+            policy: dict[str, Any] = {"allow_timeout_override": True}  # refusing is the default action
+            if self.max_queue_size:
+                policy["max_queue_size"] = self.max_queue_size
+            if self.queue_timeout_us:
+                policy["default_timeout_microseconds"] = self.queue_timeout_us
+            values["default_queue_policy"] = policy
+        return values
