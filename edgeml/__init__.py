@@ -28,6 +28,7 @@ _HOMES = {
     "TrainingSettings": "edgeml.training.settings",
     "compare": "edgeml.workflows.comparing",
     "connect": "edgeml.workflows.serving",
+    "deadline": "edgeml.core.deadline",
     "export": "edgeml.workflows.exporting",
     "find_data": "edgeml.workflows.finding",
     "finetune": "edgeml.workflows.training",
@@ -64,6 +65,7 @@ __all__ = [
     "__version__",
     "compare",
     "connect",
+    "deadline",
     "export",
     "find_data",
     "finetune",
@@ -83,6 +85,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from edgeml.core.bundle import Bundle
+    from edgeml.core.deadline import deadline
     from edgeml.core.gate import Gate
     from edgeml.core.predictor import Prediction, Predictor
     from edgeml.core.signature import ModelSignature, TensorSpec

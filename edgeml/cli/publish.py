@@ -31,6 +31,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     for name, default, about in numbers:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{about} ({default})")
     parser.add_argument("--tensorrt", action="store_true", help="on GPUs, through TensorRT")
+    parser.add_argument(
+        "--encoded", action="store_true", help="also a model that takes JPEG or PNG files"
+    )
     parser.add_argument("--no-warmup", action="store_true", help="run no golden samples at start")
 
 
@@ -53,6 +56,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
             queue_timeout_us=arguments.queue_timeout_us,
             tensorrt=arguments.tensorrt,
             warmup=not arguments.no_warmup,
+            encoded=arguments.encoded,
         ),
     )
     result: dict[str, Any] = {

@@ -1,21 +1,15 @@
-"""An engine on the other side of gRPC: the same protocol, checks and errors as in-process.
-
-Requests are built from the protocol's messages directly, raw bytes and nothing else, because a
-small image costs less to answer than the usual client costs to describe it.
-"""
+"""An engine on the other side of a network: the same protocol, checks and errors as in-process."""
 
 from __future__ import annotations
 
-import math
 import threading
-import time
+from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from edgeml.core.deadline import remaining_s
 from edgeml.core.signature import ModelSignature, Tensors
 from edgeml.errors import (
     ClosedError,
@@ -25,58 +19,55 @@ from edgeml.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
-from edgeml.serving.config import ServedModel, describe, json_of
+from edgeml.serving.config import ServedModel, describe
 from edgeml.serving.contract import Contract, differences
-from edgeml.serving.faults import translate
-from edgeml.serving.served import Served, address_of, served_from, step_behind
-from edgeml.serving.wire import check_feed, make_request, read_response
-
-_CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # A server that comes back is found within a second, not after the two minutes of the default.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # Two engines for one address do not share a connection, nor its failures.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
-
-_WATCHER_S = 0.02
+from edgeml.serving.grpc_transport import GrpcTransport
+from edgeml.serving.http_transport import HttpTransport
+from edgeml.serving.image_config import ENCODED_INPUT
+from edgeml.serving.served import Served, served_from, step_behind
+from edgeml.serving.text_config import TEXT_INPUT
+from edgeml.serving.transport import Address, Transport, address_of, checked_timeout
+from edgeml.serving.wire import check_feed
 
 
 class TritonEngine:
     """Runs tensors on a Triton server. Safe to call from several threads.
 
     Args:
-        url: ``grpc://host:port``.
+        url: ``grpc://host:port`` or ``http://host:port``; ``grpcs`` and ``https`` for TLS.
         model: Name of the model on the server.
-        timeout_s: Time allowed for each call, this one included.
+        timeout_s: Time allowed for each call, this one included; ``edgeml.deadline`` shortens it.
         version: Version to ask for; empty means the one that the server prefers.
+        token: Sent with each request as a bearer token.
+        root_certificates: PEM file of whoever signed the server's certificate.
 
     Raises:
-        InputError: The URL is not one of gRPC.
+        InputError: The URL is none of these, or the token or the certificates do not go with it.
         ServerUnreachableError: No server answers there.
         ServerTimeoutError: It did not answer in time.
         ModelNotReadyError: The server does not serve this model.
         ServerError: The server's model was not published by edgeml, or contradicts its contract.
     """
 
-    def __init__(self, url: str, *, model: str, timeout_s: float = 10.0, version: str = "") -> None:
-        if not 0 < timeout_s < math.inf:
-            raise InputError(f"timeout_s is {timeout_s:g}; a positive, finite time was expected")
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str,
+        timeout_s: float = 10.0,
+        version: str = "",
+        token: str | None = None,
+        root_certificates: str | Path | None = None,
+    ) -> None:
+        self._timeout_s = checked_timeout(timeout_s)
         self._url = url
         self._model = model
-        self._timeout_s = timeout_s
         self._asked_version = version
         self._closed = False
         self._stale = False
-        self._connected = False
         self._lock = threading.Lock()
-        self._channel = grpc.insecure_channel(address_of(url), options=_CHANNEL_OPTIONS)
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._channel.subscribe(self._on_connectivity)
+        address = address_of(url, token=token, root_certificates=root_certificates)
+        self._transport = _open(address)
         try:
             self._served = self._read_served()
         except BaseException:
@@ -109,7 +100,12 @@ class TritonEngine:
     @property
     def takes_text(self) -> bool:
         """Whether the model takes strings, as the input ``text``, instead of tensors."""
-        return self._served.takes_text
+        return self._served.object_input == TEXT_INPUT
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether the model takes picture files, as the input ``encoded``, instead of tensors."""
+        return self._served.object_input == ENCODED_INPUT
 
     def run(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Return every output for a feed, batch first.
@@ -118,7 +114,8 @@ class TritonEngine:
 
         Args:
             tensors: Input name to array, as the signature says; ``text``, an object array of str,
-                for a string-in model, which answers with ``truncated`` besides.
+                for a string-in model, which answers with ``truncated`` besides; ``encoded``, one of
+                bytes, for a model that takes picture files.
 
         Raises:
             SignatureError: The feed does not fit the signature; nothing was sent.
@@ -131,7 +128,7 @@ class TritonEngine:
         """
         if self._closed:
             raise ClosedError
-        if self._stale:
+        if self._is_stale():
             self._refresh()
         batch = check_feed(self._served, tensors)
         limit = self._served.model.max_batch_size
@@ -145,38 +142,50 @@ class TritonEngine:
 
     def close(self) -> None:
         """Close the connection; calls under way fail, later ones raise ClosedError."""
-        if not self._closed:
-            self._closed = True
-            self._channel.unsubscribe(self._on_connectivity)
-            # The channel's watcher must have come back to its wait, or its thread dies noisily.
-            time.sleep(_WATCHER_S)
-        self._channel.close()
+        self._closed = True
+        self._transport.close()
 
     def _infer(self, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
         served = self._served
-        request = make_request(served, tensors, model=self._model, version=self._asked_version)
-        response = self._call(self._stub.ModelInfer, request)
-        if self._stale or response.model_version != served.version:
-            self._refresh(response.model_version)
         try:
-            return read_response(served, response)
+            answer = self._transport.infer(
+                served,
+                tensors,
+                model=self._model,
+                version=self._asked_version,
+                timeout_s=self._left(),
+            )
         except ValueError as exc:
+            if isinstance(exc, InputError):
+                raise
             raise ServerError(
                 f"the server answered with {exc}; the outputs of the contract were expected; check "
                 "its log and its NumPy, then publish again",
                 url=self._url,
             ) from exc
-
-    def _on_connectivity(self, state: grpc.ChannelConnectivity) -> None:
-        """Note every loss of the connection: behind the next one may be another server."""
-        ready = state is grpc.ChannelConnectivity.READY
-        if self._connected and not ready:
+        except (ServerUnreachableError, ModelNotReadyError):
             self._stale = True
-        self._connected = ready
+            raise
+        if self._is_stale() or answer.version != served.version:
+            self._refresh(answer.version)
+        return dict(answer.outputs)
+
+    def _left(self) -> float:
+        """Return the seconds allowed for a call."""
+        left = min(self._timeout_s, remaining_s())
+        if left <= 0:
+            raise ServerTimeoutError(url=self._url, timeout_s=0.0)
+        return left
+
+    def _is_stale(self) -> bool:
+        """Return whether another server may be there: a connection was lost, or a call failed."""
+        if self._transport.take_lost():
+            self._stale = True
+        return self._stale
 
     def _refresh(self, version: str | None = None) -> None:
         """Read the contract again after the connection was lost or the version changed."""
-        if not self._lock.acquire(timeout=self._timeout_s):
+        if not self._lock.acquire(timeout=self._left()):
             raise ServerTimeoutError(url=self._url, timeout_s=self._timeout_s)
         try:
             if not self._stale and version in (None, self._served.version):
@@ -204,19 +213,15 @@ class TritonEngine:
 
     def _read_served(self) -> Served:
         name, version = self._model, self._asked_version
-        ready = self._call(
-            self._stub.ModelReady, service_pb2.ModelReadyRequest(name=name, version=version)
-        )
-        if not ready.ready:
+        if not self._transport.is_ready(name, version, self._left()):
             raise ModelNotReadyError(
                 f"the server does not serve the model '{name}'{_of(version)}; a loaded one was "
                 "expected; see 'edgeml triton status' for the reason",
                 url=self._url,
                 model=name,
             )
-        request = service_pb2.ModelMetadataRequest(name=name, version=version)
-        metadata = self._call(self._stub.ModelMetadata, request)
-        latest = version or max(metadata.versions, key=int, default="")
+        found = self._transport.versions(name, version, self._left())
+        latest = version or max(found, key=int, default="")
         try:
             model = self._read_config(name, version)
             step = step_behind(model)
@@ -230,23 +235,11 @@ class TritonEngine:
             ) from exc
 
     def _read_config(self, name: str, version: str) -> ServedModel:
-        request = service_pb2.ModelConfigRequest(name=name, version=version)
-        return describe(json_of(self._call(self._stub.ModelConfig, request).config))
+        return describe(self._transport.config(name, version, self._left()))
 
-    def _call(self, method: Any, request: Any) -> Any:
-        try:
-            return method(request, timeout=self._timeout_s)
-        except grpc.RpcError as exc:
-            if self._closed:
-                raise ClosedError from exc
-            error = translate(exc, url=self._url, model=self._model, timeout_s=self._timeout_s)
-            if isinstance(error, (ServerUnreachableError, ModelNotReadyError)):
-                self._stale = True
-            raise error from exc
-        except ValueError as exc:  # what grpc raises when the channel was closed before the call
-            if self._closed:
-                raise ClosedError from exc
-            raise
+
+def _open(address: Address) -> Transport:
+    return (GrpcTransport if address.scheme.startswith("grpc") else HttpTransport)(address)
 
 
 def _of(version: str) -> str:

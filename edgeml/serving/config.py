@@ -60,6 +60,7 @@ class ServedModel:
         contract_text: The parameter ``edgeml_contract``, or None.
         backend: ``onnxruntime``, ``python``, or ``ensemble`` for models that run one another.
         steps: Models of an ensemble, each with the version that it asks for; -1 is the latest.
+        takes_timeout: Whether a request may shorten its time in the queue.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ServedModel:
     contract_text: str | None
     backend: str = "onnxruntime"
     steps: tuple[tuple[str, int], ...] = ()
+    takes_timeout: bool = False
 
     @property
     def device(self) -> str:
@@ -212,6 +214,7 @@ def describe(values: Mapping[str, Any]) -> ServedModel:
     any_tensors = backend in (ENSEMBLE, PYTHON)
     first = "model.py" if backend == PYTHON else "model.onnx"
     steps = values.get("ensemble_scheduling", {}).get("step", [])
+    policy = values.get("dynamic_batching", {}).get("default_queue_policy", {})
     return ServedModel(
         name=str(values.get("name", "")),
         kind=str(groups[0].get("kind", "")),
@@ -223,6 +226,7 @@ def describe(values: Mapping[str, Any]) -> ServedModel:
         contract_text=parameter or None,
         backend=backend,
         steps=tuple((str(row["model_name"]), int(row.get("model_version", -1))) for row in steps),
+        takes_timeout=bool(policy.get("allow_timeout_override", False)),
     )
 
 

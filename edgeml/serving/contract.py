@@ -25,6 +25,8 @@ PARAMETER = "edgeml_contract"
 TOKENIZER_PART = "tokenizer"
 LABELS_PART = "labels"
 TEXT_PART = "text"
+DECODER_PART = "decoder"
+ENCODED_PART = "encoded"
 
 Contract = Mapping[str, Any]
 

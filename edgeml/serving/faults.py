@@ -1,4 +1,4 @@
-"""What gRPC and Triton report, as edgeml's own errors."""
+"""What gRPC, HTTP and Triton report, as edgeml's own errors."""
 
 from __future__ import annotations
 
@@ -29,19 +29,9 @@ def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerEr
     """
     code = error.code()
     details = " ".join(str(error.details() or "").split())
-    words = details.lower()
-    if any(phrase in words for phrase in _OVERLOADED):
-        return ServerError(
-            f"the server has too much to do ({details}); send fewer requests at once, or later",
-            url=url,
-        )
-    if code is grpc.StatusCode.NOT_FOUND or any(phrase in words for phrase in _NOT_SERVED):
-        return ModelNotReadyError(
-            f"the server does not serve the model '{model}' ({details}); a loaded one was "
-            "expected; see 'edgeml triton status'",
-            url=url,
-            model=model,
-        )
+    known = _known(details, not_found=code is grpc.StatusCode.NOT_FOUND, url=url, model=model)
+    if known is not None:
+        return known
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return ServerTimeoutError(url=url, timeout_s=timeout_s)
     if code is grpc.StatusCode.UNAVAILABLE:
@@ -51,3 +41,40 @@ def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerEr
             url=url,
         )
     return ServerError(f"the server answered {code.name}: {details}", url=url)
+
+
+def translate_status(
+    status: int, details: str, *, url: str, model: str, timeout_s: float
+) -> ServerError:
+    """Return the error of edgeml that says what an HTTP status means.
+
+    Args:
+        status: Of the answer; not 200.
+        details: What the server said of it, in one line.
+        url: The server.
+        model: The model that was asked for.
+        timeout_s: The time that was allowed.
+    """
+    known = _known(details, not_found=status == 404, url=url, model=model)
+    if known is not None:
+        return known
+    if status == 504:
+        return ServerTimeoutError(url=url, timeout_s=timeout_s)
+    return ServerError(f"the server answered {status}: {details}", url=url)
+
+
+def _known(details: str, *, not_found: bool, url: str, model: str) -> ServerError | None:
+    words = details.lower()
+    if any(phrase in words for phrase in _OVERLOADED):
+        return ServerError(
+            f"the server has too much to do ({details}); send fewer requests at once, or later",
+            url=url,
+        )
+    if not_found or any(phrase in words for phrase in _NOT_SERVED):
+        return ModelNotReadyError(
+            f"the server does not serve the model '{model}' ({details}); a loaded one was "
+            "expected; see 'edgeml triton status'",
+            url=url,
+            model=model,
+        )
+    return None

@@ -33,6 +33,8 @@ class ServingOptions:
             request may ask for less. 0 is never.
         tensorrt: Whether a GPU runs the graph through TensorRT, with a cache of engines.
         warmup: Whether a server runs golden samples before a model is ready.
+        encoded: Whether an image classifier also gets ``NAME_encoded``, which takes JPEG or PNG
+            files and decodes them on the server.
 
     Raises:
         InputError: A number is too small, or the threads are not enough for the instances.
@@ -46,6 +48,7 @@ class ServingOptions:
     queue_timeout_us: int = 0
     tensorrt: bool = False
     warmup: bool = True
+    encoded: bool = False
 
     def __post_init__(self) -> None:
         for name, least in _AT_LEAST.items():
@@ -74,7 +77,9 @@ class ServingOptions:
         if self.queue_delay_us:
             values["max_queue_delay_microseconds"] = self.queue_delay_us
         if self.bounds_queue:
-            policy: dict[str, Any] = {"allow_timeout_override": True}  # refusing is the default action
+            policy: dict[str, Any] = {
+                "allow_timeout_override": True
+            }  # refusing is the default action
             if self.max_queue_size:
                 policy["max_queue_size"] = self.max_queue_size
             if self.queue_timeout_us:

@@ -11,8 +11,11 @@ from pathlib import Path
 import edgeml
 from edgeml.core.bundle import Bundle
 from edgeml.core.manifest import Variant
+from edgeml.errors import InputError
 from edgeml.serving.config import Policy, build_configs, describe, parse_config
 from edgeml.serving.contract import (
+    DECODER_PART,
+    ENCODED_PART,
     LABELS_PART,
     TEXT_PART,
     TOKENIZER_PART,
@@ -21,20 +24,35 @@ from edgeml.serving.contract import (
     part_contract,
     signature_of,
 )
+from edgeml.serving.image_config import decoder_config, encoded_config
 from edgeml.serving.installation import BACKEND, STUB_MODULE
 from edgeml.serving.options import ServingOptions
+from edgeml.serving.parts import labels_config, part_name
 from edgeml.serving.samples import GoldenSamples
-from edgeml.serving.text_config import ensemble_config, labels_config, part_name, tokenizer_config
+from edgeml.serving.text_config import text_config, tokenizer_config
 from edgeml.tasks.text import TOKENIZER
 
-# All that the copy in a Python model needs: of other packages NumPy, and the tokenizers library.
+# All that the copy in a Python model needs: of other packages NumPy, and tokenizers or Pillow.
 COPIED_MODULES = (
     *("__init__.py", "_optional.py", "errors.py"),
     *("core/__init__.py", "core/dtypes.py", "core/predictor.py", "core/signature.py"),
     *("tasks/__init__.py", "tasks/classification.py", "tasks/text.py"),
+    *("tasks/image.py", "tasks/decoding.py"),
 )
 
 BuildConfigs = Callable[[int], dict[str, str]]
+Part = tuple[str, Callable[..., dict[str, str]], str]
+# Part, its configuration, and the Python model in it; the ensemble, which has none, comes last.
+_TEXT_PARTS: tuple[Part, ...] = (
+    (TOKENIZER_PART, tokenizer_config, "text_tokenizer"),
+    (LABELS_PART, labels_config, "labels"),
+    (TEXT_PART, text_config, ""),
+)
+_IMAGE_PARTS: tuple[Part, ...] = (
+    (DECODER_PART, decoder_config, "image_decoder"),
+    (LABELS_PART, labels_config, "labels"),
+    (ENCODED_PART, encoded_config, ""),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +93,11 @@ def plan_models(
         options: How a server runs the model.
 
     Returns:
-        The bundle's model; for text, its tokenizer, its labels and the ensemble of them after it.
+        The bundle's model; for text, and for images where that is asked for, what prepares, what
+        names the label, and the ensemble of them after it.
 
     Raises:
-        InputError: As for ``build_configs``.
+        InputError: As for ``build_configs``, or picture files are asked for where none are taken.
         IntegrityError: The tokenizer, or a golden sample, is not what the manifest says.
     """
     contract = contract_of(bundle)
@@ -106,14 +125,6 @@ def plan_models(
         samples=samples,
         warmup=options.warmup,
     )
-    if contract["task"] != "text-classification":
-        return [model]
-    tokenizer = {TOKENIZER: bundle.open_file(TOKENIZER)}
-    parts: tuple[tuple[str, Callable[..., dict[str, str]], dict[str, bytes]], ...] = (
-        (TOKENIZER_PART, tokenizer_config, {**_code("text_tokenizer"), **tokenizer}),
-        (LABELS_PART, labels_config, _code("text_labels")),
-        (TEXT_PART, ensemble_config, {}),
-    )
     return [
         model,
         *(
@@ -121,11 +132,29 @@ def plan_models(
                 name=part_name(name, part),
                 contract=part_contract(contract, part=part, of=name),
                 build=partial(_configs_of, config, contract, name, options.max_batch_size),
-                files=files,
+                files={**_code(backend), **_data_of(bundle, part)},
             )
-            for part, config, files in parts
+            for part, config, backend in _parts_of(contract, options)
         ),
     ]
+
+
+def _parts_of(contract: Contract, options: ServingOptions) -> tuple[Part, ...]:
+    if contract["task"] == "text-classification":
+        return _TEXT_PARTS
+    if not options.encoded:
+        return ()
+    if contract["task"] != "image-classification":
+        raise InputError(
+            f"the bundle '{contract['bundle']}' is for {contract['task']} and takes no picture "
+            "files; an image classifier was expected; publish without --encoded"
+        )
+    return _IMAGE_PARTS
+
+
+def _data_of(bundle: Bundle, part: str) -> dict[str, bytes]:
+    """Return what a part reads beside its code."""
+    return {TOKENIZER: bundle.open_file(TOKENIZER)} if part == TOKENIZER_PART else {}
 
 
 def _configs_of(
@@ -140,6 +169,8 @@ def _configs_of(
 
 def _code(backend: str) -> dict[str, bytes]:
     """Return a Python model, and the modules that it runs: the very ones that run at the edge."""
+    if not backend:
+        return {}
     root = Path(edgeml.__file__).parent
     return {
         "model.py": (BACKEND / backend / "model.py").read_bytes(),

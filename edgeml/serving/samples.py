@@ -67,12 +67,12 @@ class GoldenSamples:
     def needs_data(self) -> bool:
         """Whether a stranger's load generator cannot make up inputs: free axes, or ids."""
         return any(
-            len(spec.symbolic) > 1 or np.dtype(spec.dtype).kind in "iu" and spec.dtype != "uint8"
+            len(spec.symbolic) > 1 or (np.dtype(spec.dtype).kind in "iu" and spec.dtype != "uint8")
             for spec in self.signature.inputs
         )
 
     def perf_analyzer(self) -> str:
-        """Return the text of ``--input-data`` for perf_analyzer: a few samples, without the batch."""
+        """Return the text of perf_analyzer's ``--input-data``: a few samples, without the batch."""
         count = min(_MOST_SAMPLES, len(next(iter(self.tensors.values()))))
         rows = [
             {

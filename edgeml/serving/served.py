@@ -8,7 +8,10 @@ from edgeml.core.signature import ModelSignature, TensorSpec
 from edgeml.errors import InputError
 from edgeml.serving.config import ServedModel
 from edgeml.serving.contract import (
+    ENCODED_PART,
+    LABELS_PART,
     TEXT_PART,
+    TOKENIZER_PART,
     Contract,
     decode_contract,
     differences,
@@ -16,6 +19,11 @@ from edgeml.serving.contract import (
     signature_of,
     variant_of,
 )
+from edgeml.serving.image_config import ENCODED_INPUT
+from edgeml.serving.text_config import TEXT_INPUT
+
+# Part that an ensemble is, to the name of what it takes.
+_OBJECT_INPUTS = {TEXT_PART: TEXT_INPUT, ENCODED_PART: ENCODED_INPUT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +38,8 @@ class Served:
             it runs.
         served_by: Who answers.
         variant: The variant that answers.
-        takes_text: Whether it takes strings.
+        object_input: Name of the one input of a model that takes strings, ``text``, or picture
+            files, ``encoded``; None for one that takes tensors.
     """
 
     version: str
@@ -39,24 +48,25 @@ class Served:
     signature: ModelSignature
     served_by: str
     variant: str
-    takes_text: bool = False
+    object_input: str | None = None
 
 
 def step_behind(model: ServedModel) -> tuple[str, int] | None:
-    """Return the model that a string-in one runs, with its version; None for any other.
+    """Return the model that an ensemble of strings or files runs, with its version, or None.
 
     Args:
         model: The configuration that a server sent.
 
     Raises:
-        InputError: There is no contract in it, or it is a mere part of a string-in model.
+        InputError: There is no contract in it, or it is a mere part of such an ensemble.
     """
     part = part_of(_contract_of(model))
     if part is None:
         return None
     name, of = part
-    if name != TEXT_PART:
-        raise InputError(f"it is the {name} of '{of}'; '{of}' or '{of}_{TEXT_PART}' was expected")
+    if name not in _OBJECT_INPUTS:
+        kind = TEXT_PART if name in (TOKENIZER_PART, LABELS_PART) else ENCODED_PART
+        raise InputError(f"it is the {name} of '{of}'; '{of}' or '{of}_{kind}' was expected")
     return next((step for step in model.steps if step[0] == of), (of, -1))
 
 
@@ -66,7 +76,7 @@ def served_from(model: ServedModel, *, version: str, behind: ServedModel | None 
     Args:
         model: The configuration that it sent.
         version: The version that answers.
-        behind: Configuration of the model that a string-in one runs; None for any other.
+        behind: Configuration of the model that such an ensemble runs; None for any other.
 
     Raises:
         InputError: There is no contract in it, or it contradicts the declared tensors or the model
@@ -91,7 +101,7 @@ def served_from(model: ServedModel, *, version: str, behind: ServedModel | None 
         signature=signature,
         served_by=f"triton/{onnx_model.device}/{variant}/{version}",
         variant=variant,
-        takes_text=behind is not None,
+        object_input=None if behind is None else _OBJECT_INPUTS[(part_of(contract) or ("", ""))[0]],
     )
 
 
@@ -99,24 +109,6 @@ def _contract_of(model: ServedModel) -> Contract:
     if model.contract_text is None:
         raise InputError("it carries no edgeml contract")
     return decode_contract(model.contract_text)
-
-
-def address_of(url: str) -> str:
-    """Return the ``host:port`` of a URL of gRPC.
-
-    Raises:
-        InputError: It is another kind of URL.
-    """
-    scheme, separator, address = url.partition("://")
-    host, _, port = address.rpartition(":")
-    if scheme in ("http", "https"):
-        raise InputError(
-            f"the URL is '{url}'; this client speaks gRPC; use grpc://host:port (Triton's default "
-            "port is 8001)"
-        )
-    if scheme != "grpc" or not separator or not host or not port.isdecimal():
-        raise InputError(f"the URL is '{url}'; grpc://host:port was expected")
-    return address
 
 
 def _check_declared(model: ServedModel, signature: ModelSignature) -> None:

@@ -1,13 +1,13 @@
-"""A feed as a request of the inference protocol, and its answer as arrays: raw bytes both ways."""
+"""A feed as raw bytes, and an answer's bytes as arrays: the same for gRPC and for HTTP."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import service_pb2
 
 from edgeml.core.dtypes import BY_NUMPY
 from edgeml.core.signature import Tensors, TensorSpec
@@ -15,7 +15,8 @@ from edgeml.errors import SignatureError
 from edgeml.serving.served import Served
 from edgeml.serving.text_config import TEXT_INPUT, TRUNCATED
 
-_TEXT_EXPECTED = "an object array (batch,) of str"
+# Name, type on the wire, shape, and the bytes.
+Raw = tuple[str, str, tuple[int, ...], bytes]
 
 
 def check_feed(served: Served, tensors: Tensors) -> int:
@@ -23,7 +24,8 @@ def check_feed(served: Served, tensors: Tensors) -> int:
 
     Args:
         served: The model that it is for.
-        tensors: Input name to array; a string-in model takes ``text``, an object array of str.
+        tensors: Input name to array; a model that takes strings or files takes ``text``, an object
+            array of str, or ``encoded``, one of bytes.
 
     Returns:
         The batch size.
@@ -31,65 +33,62 @@ def check_feed(served: Served, tensors: Tensors) -> int:
     Raises:
         SignatureError: It does not fit.
     """
-    if not served.takes_text:
+    name = served.object_input
+    if name is None:
         return served.signature.check_inputs(tensors)
-    texts = tensors.get(TEXT_INPUT)
-    if texts is None or len(tensors) != 1:
+    kind = str if name == TEXT_INPUT else bytes
+    expected = f"an object array (batch,) of {kind.__name__}"
+    rows = tensors.get(name)
+    if rows is None or len(tensors) != 1:
         got = ", ".join(tensors) or "nothing"
-        raise SignatureError(tensor=TEXT_INPUT, expected=f"{_TEXT_EXPECTED} alone", got=got)
-    if not isinstance(texts, np.ndarray) or texts.ndim != 1 or texts.dtype != np.object_:
-        got = f"a {type(texts).__name__}"
-        raise SignatureError(tensor=TEXT_INPUT, expected=_TEXT_EXPECTED, got=got)
-    if not len(texts) or not all(isinstance(text, str) for text in texts):
-        got = "another object among them" if len(texts) else "an empty batch"
-        raise SignatureError(tensor=TEXT_INPUT, expected=_TEXT_EXPECTED, got=got)
-    return len(texts)
+        raise SignatureError(tensor=name, expected=f"{expected} alone", got=got)
+    if not isinstance(rows, np.ndarray) or rows.ndim != 1 or rows.dtype != np.object_:
+        raise SignatureError(tensor=name, expected=expected, got=f"a {type(rows).__name__}")
+    if not len(rows) or not all(isinstance(row, kind) for row in rows):
+        got = "another object among them" if len(rows) else "an empty batch"
+        raise SignatureError(tensor=name, expected=expected, got=got)
+    return len(rows)
 
 
-def make_request(served: Served, tensors: Tensors, *, model: str, version: str) -> Any:
-    """Return the message that asks for a checked feed.
+def raw_inputs(served: Served, tensors: Tensors) -> list[Raw]:
+    """Return a checked feed as it goes over the wire.
 
     Args:
         served: The model that it is for.
         tensors: The feed.
-        model: The model's name.
-        version: The version to ask for; empty for the one that the server prefers.
     """
-    request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
-    if served.takes_text:
-        rows = [text.encode() for text in tensors[TEXT_INPUT]]
-        request.inputs.add(name=TEXT_INPUT, datatype="BYTES", shape=(len(rows), 1))
+    name = served.object_input
+    if name is not None:
+        rows = [row.encode() if isinstance(row, str) else row for row in tensors[name]]
         # Each string goes with its length before it, as the protocol has it.
-        request.raw_input_contents.append(
-            b"".join(part for row in rows for part in (struct.pack("<I", len(row)), row))
-        )
-        return request
+        packed = b"".join(part for row in rows for part in (struct.pack("<I", len(row)), row))
+        return [(name, "BYTES", (len(rows), 1), packed)]
+    made = []
     for spec in served.signature.inputs:
         array = tensors[spec.name]
         shape = array.shape if len(spec.shape) > 1 else (len(array), 1)
-        request.inputs.add(name=spec.name, datatype=BY_NUMPY[spec.dtype].wire, shape=shape)
-        request.raw_input_contents.append(array.tobytes())
-    return request
+        made.append((spec.name, BY_NUMPY[spec.dtype].wire, shape, array.tobytes()))
+    return made
 
 
-def read_response(served: Served, response: Any) -> dict[str, npt.NDArray[Any]]:
+def read_outputs(
+    served: Served, found: Mapping[str, tuple[str, Sequence[int], bytes | memoryview]]
+) -> dict[str, npt.NDArray[Any]]:
     """Return the outputs of an answer, each an array of the caller's own.
 
     Args:
         served: The model that answered.
-        response: Its message.
+        found: Output name to its type on the wire, its shape and its bytes.
 
     Raises:
         ValueError: An output is missing or not what the contract says; the message says what came.
     """
-    rows = zip(response.outputs, response.raw_output_contents, strict=False)
-    found = {row.name: (row, content) for row, content in rows}
     outputs = {}
-    for spec in _outputs(served):
-        row, content = found.get(spec.name, (None, b""))
-        if row is None or row.datatype != BY_NUMPY[spec.dtype].wire:
+    for spec in outputs_of(served):
+        datatype, came, content = found.get(spec.name, ("", (), b""))
+        if datatype != BY_NUMPY[spec.dtype].wire:
             raise ValueError(f"no output '{spec.name}' of the type {spec.dtype}")
-        shape = tuple(row.shape) if len(spec.shape) > 1 else (row.shape[0],)
+        shape = tuple(came) if len(spec.shape) > 1 else (came[0],)
         try:
             outputs[spec.name] = np.frombuffer(content, spec.dtype).reshape(shape).copy()
         except ValueError as exc:
@@ -99,6 +98,7 @@ def read_response(served: Served, response: Any) -> dict[str, npt.NDArray[Any]]:
     return outputs
 
 
-def _outputs(served: Served) -> tuple[TensorSpec, ...]:
+def outputs_of(served: Served) -> tuple[TensorSpec, ...]:
+    """Return what is read of an answer; a string-in model says besides what it cut."""
     outputs = served.signature.outputs
-    return (*outputs, TRUNCATED) if served.takes_text else outputs
+    return (*outputs, TRUNCATED) if served.object_input == TEXT_INPUT else outputs

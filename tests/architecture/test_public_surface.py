@@ -31,6 +31,7 @@ PUBLIC = [
     "__version__",
     "compare",
     "connect",
+    "deadline",
     "export",
     "find_data",
     "finetune",

@@ -264,6 +264,7 @@ def test_it_follows_another_server_with_the_same_contract(fake, contract):
     with serving(fake) as url:
         engine = TritonEngine(url, model="clothing", timeout_s=5)
     contract["variants"]["int8"]["sha256"] = "e" * 64  # trained again
+    time.sleep(0.5)  # gRPC joins a loss and a return that it sees at once; no server is so quick
     with serving(FakeTriton(config=config_of(contract)), port_of(url)):
         engine.run(images(1))
         assert engine.contract == contract
@@ -278,13 +279,8 @@ def port_of(url: str) -> int:
     "url", ["", "localhost:8001", "grpc://", "grpc://host", "grpc://:1", "grpc://h:x", "ftp://h:1"]
 )
 def test_a_url_of_another_kind_is_refused(url):
-    with pytest.raises(InputError, match="grpc://host:port was expected"):
+    with pytest.raises(InputError, match="grpc://host:port or http://host:port"):
         TritonEngine(url, model="clothing")
-
-
-def test_http_is_named_as_not_spoken():
-    with pytest.raises(InputError, match="speaks gRPC; use grpc://host:port"):
-        TritonEngine("http://localhost:8000", model="clothing")
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan"), float("inf")])

@@ -13,10 +13,11 @@ from edgeml.errors import InputError, ServerError, SignatureError
 from edgeml.serving.client import TritonEngine
 from edgeml.serving.config import describe, parse_config
 from edgeml.serving.contract import labels_of, task_of
+from edgeml.serving.grpc_transport import make_request, read_answer
 from edgeml.serving.served import served_from, step_behind
-from edgeml.serving.text_config import ensemble_config, tokenizer_config
+from edgeml.serving.text_config import text_config, tokenizer_config
 from edgeml.serving.text_task import ServedTextTask
-from edgeml.serving.wire import check_feed, make_request, read_response
+from edgeml.serving.wire import check_feed
 from edgeml.workflows.loading import task_of as task_of_bundle
 from tests.unit.serving.fake_server import FakeTriton, serving
 from tests.unit.serving.test_text_config import texts_of
@@ -37,7 +38,7 @@ def objects(*values) -> np.ndarray:
 
 
 def test_it_says_who_answers(served):
-    assert served.takes_text
+    assert served.object_input == "text"
     assert (served.variant, served.served_by) == ("fp32", "triton/auto/fp32/3")
 
 
@@ -80,7 +81,7 @@ def test_a_feed_that_is_no_array_of_strings_is_refused(served, feed):
 def test_strings_arrive_as_they_were(served, texts):
     feed = {"text": objects(*texts)}
     assert check_feed(served, feed) == len(texts)
-    request = make_request(served, feed, model="sentiment_text", version="")
+    request = make_request(served, feed, model="sentiment_text", version="", timeout_s=1.0)
     assert list(request.inputs[0].shape) == [len(texts), 1]
     (content,) = request.raw_input_contents
     assert [row.decode() for row in deserialize_bytes_tensor(content)] == texts
@@ -96,7 +97,7 @@ def test_an_answer_becomes_predictions_with_labels_and_marks(served):
         response.outputs.add(name=name, datatype=kind, shape=array.shape)
         response.raw_output_contents.append(array.tobytes())
     task = ServedTextTask(labels_of(served.contract))
-    first, second = task.interpret(read_response(served, response), served_by="me")
+    first, second = task.interpret(read_answer(served, response).outputs, served_by="me")
     assert (first.label, first.labels, first.truncated) == (
         "positive",
         ("negative", "positive"),
@@ -105,7 +106,7 @@ def test_an_answer_becomes_predictions_with_labels_and_marks(served):
     assert (second.label, second.labels, second.truncated) == ("negative", (), False)
     response.outputs[1].datatype = "FP32"
     with pytest.raises(ValueError, match="no output 'truncated' of the type bool"):
-        read_response(served, response)
+        read_answer(served, response)
 
 
 def test_an_ensemble_of_another_model_is_refused(text_contract):
@@ -134,9 +135,7 @@ def test_a_mere_part_is_no_model_to_connect_to(text_contract):
 
 def test_an_ensemble_without_its_model_is_refused(text_contract):
     """The stand-in gives the ensemble's configuration for every model."""
-    (config,) = ensemble_config(
-        text_contract, model="sentiment", version=3, max_batch_size=32
-    ).values()
+    (config,) = text_config(text_contract, model="sentiment", version=3, max_batch_size=32).values()
     with (
         serving(FakeTriton(config=config)) as url,
         pytest.raises(ServerError, match="backend 'ensemble'"),

@@ -10,10 +10,11 @@ import pytest
 from edgeml.serving.config import DEFAULT_CONFIG, build_configs, describe, parse_config
 from edgeml.serving.contract import decode_contract, part_of
 from edgeml.serving.options import ServingOptions
-from edgeml.serving.text_config import ensemble_config, labels_config, tokenizer_config
+from edgeml.serving.parts import labels_config
+from edgeml.serving.text_config import text_config, tokenizer_config
 
 GOLDEN = Path(__file__).parent / "golden"
-PARTS = {"tokenizer": tokenizer_config, "labels": labels_config, "text": ensemble_config}
+PARTS = {"tokenizer": tokenizer_config, "labels": labels_config, "text": text_config}
 
 
 def texts_of(contract: dict[str, Any]) -> dict[str, str]:
