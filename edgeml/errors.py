@@ -22,6 +22,7 @@ catch.
     └─ ServerError (RuntimeError)              a server answered with an error
        ├─ ServerUnreachableError (ConnectionError)
        ├─ ServerTimeoutError (TimeoutError)
+       ├─ RequestRefusedError                  it refused one request for what is in it
        └─ ModelNotReadyError
 """
 
@@ -269,6 +270,10 @@ class ServerTimeoutError(ServerError, TimeoutError):
             url=url,
         )
         self.timeout_s = timeout_s
+
+
+class RequestRefusedError(ServerError):
+    """A server refused one request for what is in it; another one may be answered."""
 
 
 class ModelNotReadyError(ServerError):

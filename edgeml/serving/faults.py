@@ -8,6 +8,7 @@ import grpc
 
 from edgeml.errors import (
     ModelNotReadyError,
+    RequestRefusedError,
     ServerError,
     ServerTimeoutError,
     ServerUnreachableError,
@@ -40,7 +41,8 @@ def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerEr
             "edgeml triton serve",
             url=url,
         )
-    return ServerError(f"the server answered {code.name}: {details}", url=url)
+    kind = RequestRefusedError if code is grpc.StatusCode.INVALID_ARGUMENT else ServerError
+    return kind(f"the server answered {code.name}: {details}", url=url)
 
 
 def translate_status(
@@ -60,7 +62,8 @@ def translate_status(
         return known
     if status == 504:
         return ServerTimeoutError(url=url, timeout_s=timeout_s)
-    return ServerError(f"the server answered {status}: {details}", url=url)
+    kind = RequestRefusedError if status == 400 else ServerError
+    return kind(f"the server answered {status}: {details}", url=url)
 
 
 def _known(details: str, *, not_found: bool, url: str, model: str) -> ServerError | None:

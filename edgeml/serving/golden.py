@@ -8,7 +8,9 @@ from edgeml.core.bundle import Bundle, Check, Golden
 from edgeml.core.signature import Tensors
 from edgeml.serving.client import TritonEngine
 from edgeml.serving.contract import labels_of
+from edgeml.serving.image_task import ServedImageTask
 from edgeml.serving.text_task import ServedTextTask
+from edgeml.tasks.predictor import Task
 
 
 def check_golden(engine: TritonEngine, bundle: Bundle) -> Check:
@@ -50,7 +52,8 @@ def check_golden(engine: TritonEngine, bundle: Bundle) -> Check:
 
 
 def _feed_of(engine: TritonEngine, bundle: Bundle, golden: Golden) -> Tensors:
-    if not engine.takes_text:
+    labels = labels_of(engine.contract)
+    if not (engine.takes_text or engine.takes_files):
         return golden.tensors
-    task = ServedTextTask(labels_of(engine.contract))
+    task: Task = ServedTextTask(labels) if engine.takes_text else ServedImageTask(labels)
     return task.collate([task.decode_golden(bundle.open_file(path)) for path in golden.inputs])

@@ -19,7 +19,11 @@ from edgeml.errors import (
     InferenceError,
     InputError,
     ModelOutputError,
+    RequestRefusedError,
 )
+
+# What is wrong with one feed, and not with the engine or the server.
+_OF_ONE_FEED = (InferenceError, RequestRefusedError)
 
 
 class Task(Protocol):
@@ -272,7 +276,7 @@ class TaskPredictor:
         """Answer one feed; what the runtime cannot compute costs its own sample alone."""
         try:
             outputs = self._run(engine, self._task.collate(feeds))
-        except InferenceError as exc:
+        except _OF_ONE_FEED as exc:
             if not keep_errors:
                 raise
             if len(feeds) == 1:
@@ -280,7 +284,7 @@ class TaskPredictor:
             rows = [
                 row for feed in feeds for row in self._run_group(engine, [feed], keep_errors=True)
             ]
-            if all(isinstance(row, InferenceError) for row in rows):
+            if all(isinstance(row, _OF_ONE_FEED) for row in rows):
                 raise  # the engine is at fault, not a sample
             return rows
         return self._interpret(outputs, len(feeds), engine.served_by, keep_errors=keep_errors)

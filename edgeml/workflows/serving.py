@@ -74,23 +74,30 @@ def connect(
     model: str,
     bundle: str | Path | Bundle | None = None,
     timeout_s: float = 10.0,
+    token: str | None = None,
+    root_certificates: str | Path | None = None,
 ) -> TaskPredictor:
     """Connect to a model on a Triton server: the same predictor as :func:`edgeml.load` gives.
 
     Pre- and post-processing come from the contract that the server carries, so that server and
     client cannot disagree. A text model has two names: ``NAME`` takes token ids, and the tokenizer
     comes from ``bundle``; ``NAME_text`` takes strings and needs neither bundle nor tokenizer here.
+    An image model published with ``encoded`` has ``NAME_encoded`` besides, which takes files.
 
     Args:
-        url: ``grpc://host:port``.
+        url: ``grpc://host:port``, or ``http://host:port`` with the binary extension; ``grpcs`` and
+            ``https`` for TLS.
         model: The model's name on the server.
         bundle: The bundle that was published: its golden examples are then replayed through the
             server before the predictor is given out.
-        timeout_s: Time allowed for each call.
+        timeout_s: Time allowed for each call; :func:`edgeml.deadline` shortens it.
+        token: Sent with each request as a bearer token; only over TLS, or on this machine.
+        root_certificates: PEM file of whoever signed the server's certificate; None trusts whom the
+            system trusts.
 
     Raises:
-        InputError: The URL is not one of gRPC, a text model needs a bundle for its tokenizer, or
-            the bundle has another tokenizer than the server's model.
+        InputError: The URL is none of these, the token would be sent in the clear, a text model
+            needs a bundle for its tokenizer, or the bundle has another tokenizer than the server's.
         ServerUnreachableError: No server answers there.
         ServerTimeoutError: It did not answer in time.
         ModelNotReadyError: The server does not serve this model.
@@ -101,7 +108,9 @@ def connect(
     from edgeml.serving.golden import check_golden
 
     opened = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle.read(bundle)
-    engine = TritonEngine(url, model=model, timeout_s=timeout_s)
+    engine = TritonEngine(
+        url, model=model, timeout_s=timeout_s, token=token, root_certificates=root_certificates
+    )
     try:
         task = _task_behind(engine, opened, model)
         if opened is not None:
@@ -118,9 +127,12 @@ def connect(
 def _task_behind(engine: TritonEngine, bundle: Bundle | None, model: str) -> Task:
     """Return what prepares for a server's model; token ids need the tokenizer of its bundle."""
     from edgeml.serving.contract import labels_of, task_of
+    from edgeml.serving.image_task import ServedImageTask
     from edgeml.serving.text_task import ServedTextTask
 
     contract = engine.contract
+    if engine.takes_files:
+        return ServedImageTask(labels_of(contract))
     if contract["task"] != "text-classification":
         return task_of(contract)
     wanted = contract["preprocessing"].get("tokenizer_sha256", "")

@@ -16,6 +16,7 @@ from edgeml.errors import (
     ClosedError,
     InputError,
     ModelNotReadyError,
+    RequestRefusedError,
     ServerError,
     ServerTimeoutError,
     ServerUnreachableError,
@@ -110,7 +111,8 @@ def test_a_refusal_is_a_server_error_of_one_line(engine, fake, code, details, er
     fake.refusal = code, details
     with pytest.raises(ServerError, match=error) as caught:
         engine.run(images(1))
-    assert type(caught.value) is ServerError
+    refused = code is grpc.StatusCode.INVALID_ARGUMENT
+    assert type(caught.value) is (RequestRefusedError if refused else ServerError)
     assert isinstance(caught.value.__cause__, grpc.RpcError)
     assert "\n" not in str(caught.value)
     fake.refusal = None

@@ -15,6 +15,7 @@ from edgeml.errors import (
     ClosedError,
     InputError,
     ModelNotReadyError,
+    RequestRefusedError,
     ServerError,
     ServerTimeoutError,
     ServerUnreachableError,
@@ -93,7 +94,7 @@ def test_a_bad_feed_is_refused_before_it_is_sent(engine, fake):
     [
         (503, "Exceeds maximum queue size", ServerError, "too much to do"),
         (503, "Request timeout expired", ServerError, "too much to do"),
-        (400, "bad\nshape", ServerError, "answered 400: bad shape"),
+        (400, "bad\nshape", RequestRefusedError, "answered 400: bad shape"),
         (404, "Request for unknown model", ModelNotReadyError, "does not serve"),
         (500, "Stub process 'c' is not healthy.", ModelNotReadyError, "does not serve"),
         (504, "", ServerTimeoutError, "no answer within"),
