@@ -28,6 +28,12 @@ from edgeml.serving.golden import check_golden
 from edgeml.serving.options import ServingOptions
 from tests.unit.serving.fake_server import FakeTriton, serving
 
+def until_noticed(engine: TritonEngine) -> None:
+    """Wait until gRPC's own thread has seen that the server is gone."""
+    end = time.monotonic() + 10
+    while not engine._is_stale() and time.monotonic() < end:
+        time.sleep(0.01)
+
 
 def config_of(contract, version=1):
     named = {"name": "clothing", "policy": "allowed", "version": version}
@@ -241,6 +247,7 @@ def test_it_refuses_another_server_with_the_same_version(fake, contract, key):
         engine = TritonEngine(url, model="clothing", timeout_s=5)
         engine.run(images(1))
     other = FakeTriton(config=config_of({**contract, key: CHANGES[key]}))
+    until_noticed(engine)
     with serving(other, port=port_of(url)):
         for _ in range(2):
             with pytest.raises(ServerError, match=rf"another contract \({key}\)"):
@@ -266,7 +273,7 @@ def test_it_follows_another_server_with_the_same_contract(fake, contract):
     with serving(fake) as url:
         engine = TritonEngine(url, model="clothing", timeout_s=5)
     contract["variants"]["int8"]["sha256"] = "e" * 64  # trained again
-    time.sleep(0.5)  # gRPC joins a loss and a return that it sees at once; no server is so quick
+    until_noticed(engine)
     with serving(FakeTriton(config=config_of(contract)), port_of(url)):
         engine.run(images(1))
         assert engine.contract == contract
