@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from edgeml.core.deadline import remaining_s
@@ -21,13 +20,13 @@ from edgeml.errors import (
 )
 from edgeml.serving.config import ServedModel, describe
 from edgeml.serving.contract import Contract, differences
-from edgeml.serving.grpc_transport import GrpcTransport
-from edgeml.serving.http_transport import HttpTransport
+from edgeml.serving.faults import strange_answer
 from edgeml.serving.image_config import ENCODED_INPUT
+from edgeml.serving.opening import open_transport
 from edgeml.serving.served import Served, served_from, step_behind
 from edgeml.serving.text_config import TEXT_INPUT
-from edgeml.serving.transport import Address, Transport, address_of, checked_timeout
-from edgeml.serving.wire import check_feed
+from edgeml.serving.transport import Address, address_of, checked_timeout
+from edgeml.serving.wire import joined, split_feed
 
 
 class TritonEngine:
@@ -40,9 +39,11 @@ class TritonEngine:
         version: Version to ask for; empty means the one that the server prefers.
         token: Sent with each request as a bearer token.
         root_certificates: PEM file of whoever signed the server's certificate.
+        shared_memory: Whether inputs go through this machine's shared memory.
 
     Raises:
-        InputError: The URL is none of these, or the token or the certificates do not go with it.
+        InputError: The URL is none of these, the token or the certificates do not go with it, or
+            shared memory is asked for with a server that is not on this machine.
         ServerUnreachableError: No server answers there.
         ServerTimeoutError: It did not answer in time.
         ModelNotReadyError: The server does not serve this model.
@@ -58,6 +59,7 @@ class TritonEngine:
         version: str = "",
         token: str | None = None,
         root_certificates: str | Path | None = None,
+        shared_memory: bool = False,
     ) -> None:
         self._timeout_s = checked_timeout(timeout_s)
         self._url = url
@@ -66,13 +68,28 @@ class TritonEngine:
         self._closed = False
         self._stale = False
         self._lock = threading.Lock()
-        address = address_of(url, token=token, root_certificates=root_certificates)
-        self._transport = _open(address)
+        self._address = address_of(url, token=token, root_certificates=root_certificates)
+        self._transport = open_transport(self._address, shared_memory=shared_memory)
         try:
             self._served = self._read_served()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def address(self) -> Address:
+        """Where the server is."""
+        return self._address
+
+    @property
+    def served(self) -> Served:
+        """What it served when that was last read."""
+        return self._served
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        """The model that is asked for, and the version; empty for the one the server prefers."""
+        return self._model, self._asked_version
 
     @property
     def signature(self) -> ModelSignature:
@@ -124,21 +141,15 @@ class TritonEngine:
             ModelNotReadyError: It no longer serves the model.
             ServerError: It answered with an error, or is now another server or version with another
                 contract.
+            HostError: Inputs go through shared memory, and it is full.
             ClosedError: This engine was closed.
         """
         if self._closed:
             raise ClosedError
-        if self._is_stale():
-            self._refresh()
-        batch = check_feed(self._served, tensors)
-        limit = self._served.model.max_batch_size
-        if batch <= limit:
-            return self._infer(tensors)
-        parts = [
-            self._infer({name: array[start : start + limit] for name, array in tensors.items()})
-            for start in range(0, batch, limit)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if self.is_stale():
+            self.refresh()
+        parts = split_feed(self._served, tensors)
+        return joined([self._infer(part) for part in parts])
 
     def close(self) -> None:
         """Close the connection; calls under way fail, later ones raise ClosedError."""
@@ -153,39 +164,46 @@ class TritonEngine:
                 tensors,
                 model=self._model,
                 version=self._asked_version,
-                timeout_s=self._left(),
+                timeout_s=self.left_s(),
             )
         except ValueError as exc:
             if isinstance(exc, InputError):
                 raise
-            raise ServerError(
-                f"the server answered with {exc}; the outputs of the contract were expected; check "
-                "its log and its NumPy, then publish again",
-                url=self._url,
-            ) from exc
+            raise strange_answer(exc, url=self._url) from exc
         except (ServerUnreachableError, ModelNotReadyError):
-            self._stale = True
+            self.lose()
             raise
-        if self._is_stale() or answer.version != served.version:
-            self._refresh(answer.version)
+        if self.is_stale() or answer.version != served.version:
+            self.refresh(answer.version)
         return dict(answer.outputs)
 
-    def _left(self) -> float:
+    def lose(self) -> None:
+        """Note that a call found nobody: behind the next connection may be another server."""
+        self._stale = True
+
+    def left_s(self) -> float:
         """Return the seconds allowed for a call."""
         left = min(self._timeout_s, remaining_s())
         if left <= 0:
             raise ServerTimeoutError(url=self._url, timeout_s=0.0)
         return left
 
-    def _is_stale(self) -> bool:
+    def is_stale(self) -> bool:
         """Return whether another server may be there: a connection was lost, or a call failed."""
         if self._transport.take_lost():
             self._stale = True
         return self._stale
 
-    def _refresh(self, version: str | None = None) -> None:
-        """Read the contract again after the connection was lost or the version changed."""
-        if not self._lock.acquire(timeout=self._left()):
+    def refresh(self, version: str | None = None) -> None:
+        """Read the contract again after the connection was lost or the version changed.
+
+        Args:
+            version: The version that has just answered.
+
+        Raises:
+            ServerError: As for :meth:`run`.
+        """
+        if not self._lock.acquire(timeout=self.left_s()):
             raise ServerTimeoutError(url=self._url, timeout_s=self._timeout_s)
         try:
             if not self._stale and version in (None, self._served.version):
@@ -213,14 +231,14 @@ class TritonEngine:
 
     def _read_served(self) -> Served:
         name, version = self._model, self._asked_version
-        if not self._transport.is_ready(name, version, self._left()):
+        if not self._transport.is_ready(name, version, self.left_s()):
             raise ModelNotReadyError(
                 f"the server does not serve the model '{name}'{_of(version)}; a loaded one was "
                 "expected; see 'edgeml triton status' for the reason",
                 url=self._url,
                 model=name,
             )
-        found = self._transport.versions(name, version, self._left())
+        found = self._transport.versions(name, version, self.left_s())
         latest = version or max(found, key=int, default="")
         try:
             model = self._read_config(name, version)
@@ -235,11 +253,7 @@ class TritonEngine:
             ) from exc
 
     def _read_config(self, name: str, version: str) -> ServedModel:
-        return describe(self._transport.config(name, version, self._left()))
-
-
-def _open(address: Address) -> Transport:
-    return (GrpcTransport if address.scheme.startswith("grpc") else HttpTransport)(address)
+        return describe(self._transport.config(name, version, self.left_s()))
 
 
 def _of(version: str) -> str:

@@ -66,6 +66,15 @@ def translate_status(
     return kind(f"the server answered {status}: {details}", url=url)
 
 
+def strange_answer(error: ValueError, *, url: str) -> ServerError:
+    """Return the error for an answer that is not what the contract says."""
+    return ServerError(
+        f"the server answered with {error}; the outputs of the contract were expected; check its "
+        "log and its NumPy, then publish again",
+        url=url,
+    )
+
+
 def _known(details: str, *, not_found: bool, url: str, model: str) -> ServerError | None:
     words = details.lower()
     if any(phrase in words for phrase in _OVERLOADED):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -20,7 +20,7 @@ from edgeml.serving.config import json_of
 from edgeml.serving.faults import translate
 from edgeml.serving.served import Served
 from edgeml.serving.transport import Address, Answer
-from edgeml.serving.wire import raw_inputs, read_outputs
+from edgeml.serving.wire import InRegion, Raw, raw_inputs, read_outputs
 
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -73,8 +73,27 @@ class GrpcTransport:
         self, served: Served, tensors: Tensors, *, model: str, version: str, timeout_s: float
     ) -> Answer:
         """Send a checked feed."""
-        request = make_request(served, tensors, model=model, version=version, timeout_s=timeout_s)
+        rows = raw_inputs(served, tensors)
+        return self.send(served, rows, model=model, version=version, timeout_s=timeout_s)
+
+    def send(
+        self, served: Served, rows: Sequence[Raw], *, model: str, version: str, timeout_s: float
+    ) -> Answer:
+        """Send inputs that are raw bytes, or places in shared memory, already."""
+        request = request_of(served, rows, model=model, version=version, timeout_s=timeout_s)
         return read_answer(served, self._call(self._stub.ModelInfer, request, model, timeout_s))
+
+    def register(self, name: str, *, key: str, size_bytes: int, timeout_s: float) -> None:
+        """Make a segment of this machine's shared memory known to the server."""
+        request = service_pb2.SystemSharedMemoryRegisterRequest(
+            name=name, key=key, byte_size=size_bytes
+        )
+        self._call(self._stub.SystemSharedMemoryRegister, request, "", timeout_s)
+
+    def unregister(self, name: str, *, timeout_s: float) -> None:
+        """Let the server forget a segment, or one that it never knew."""
+        request = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
+        self._call(self._stub.SystemSharedMemoryUnregister, request, "", timeout_s)
 
     def take_lost(self) -> bool:
         """Return whether a connection was lost since the last time this was asked."""
@@ -153,10 +172,23 @@ def make_request(
         version: The version to ask for; empty for the one that the server prefers.
         timeout_s: Told to the server's queue where that listens.
     """
+    rows = raw_inputs(served, tensors)
+    return request_of(served, rows, model=model, version=version, timeout_s=timeout_s)
+
+
+def request_of(
+    served: Served, rows: Sequence[Raw], *, model: str, version: str, timeout_s: float
+) -> Any:
+    """Return the message that asks for inputs that are raw bytes, or in shared memory, already."""
     request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
-    for name, datatype, shape, content in raw_inputs(served, tensors):
-        request.inputs.add(name=name, datatype=datatype, shape=shape)
-        request.raw_input_contents.append(content)
+    for name, datatype, shape, content in rows:
+        row = request.inputs.add(name=name, datatype=datatype, shape=shape)
+        if isinstance(content, InRegion):
+            row.parameters["shared_memory_region"].string_param = content.region
+            row.parameters["shared_memory_byte_size"].int64_param = content.size_bytes
+            row.parameters["shared_memory_offset"].int64_param = content.offset
+        else:
+            request.raw_input_contents.append(content)
     if served.model.takes_timeout:
         request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
     return request

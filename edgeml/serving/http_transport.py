@@ -11,7 +11,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -24,11 +24,11 @@ from edgeml.errors import (
     ServerUnreachableError,
 )
 from edgeml.serving.faults import translate_status
+from edgeml.serving.http_wire import HEADER_LENGTH, make_message, read_answer, read_reason
 from edgeml.serving.served import Served
 from edgeml.serving.transport import Address, Answer
-from edgeml.serving.wire import outputs_of, raw_inputs, read_outputs
+from edgeml.serving.wire import Raw, raw_inputs
 
-_HEADER_LENGTH = "Inference-Header-Content-Length"
 # Idle connections are renewed before a load balancer on the way forgets them.
 _IDLE_S = 600.0
 # Below this, one copy is cheaper than a system call more.
@@ -84,16 +84,32 @@ class HttpTransport:
         self, served: Served, tensors: Tensors, *, model: str, version: str, timeout_s: float
     ) -> Answer:
         """Send a checked feed."""
-        header, parts = _message(served, tensors, timeout_s=timeout_s)
+        rows = raw_inputs(served, tensors)
+        return self.send(served, rows, model=model, version=version, timeout_s=timeout_s)
+
+    def send(
+        self, served: Served, rows: Sequence[Raw], *, model: str, version: str, timeout_s: float
+    ) -> Answer:
+        """Send inputs that are raw bytes, or places in shared memory, already."""
+        header, parts = make_message(served, rows, timeout_s=timeout_s)
         reply = self._exchange(
             "POST",
             f"{_path(model, version)}/infer",
             timeout_s,
             body=[header, *parts],
-            headers={_HEADER_LENGTH: str(len(header)), "Content-Type": "application/octet-stream"},
+            headers={HEADER_LENGTH: str(len(header)), "Content-Type": "application/octet-stream"},
         )
         self._check(reply, model, timeout_s)
-        return _answer(served, reply)
+        return read_answer(served, reply.body, reply.header_length)
+
+    def register(self, name: str, *, key: str, size_bytes: int, timeout_s: float) -> None:
+        """Make a segment of this machine's shared memory known to the server."""
+        value = {"key": key, "offset": 0, "byte_size": size_bytes}
+        self._manage(f"{name}/register", timeout_s, json.dumps(value).encode())
+
+    def unregister(self, name: str, *, timeout_s: float) -> None:
+        """Let the server forget a segment, or one that it never knew."""
+        self._manage(f"{name}/unregister", timeout_s, b"")
 
     def take_lost(self) -> bool:
         """Return whether a connection was lost since the last time this was asked."""
@@ -121,11 +137,15 @@ class HttpTransport:
             raise self._strange("JSON that is no object")
         return value
 
+    def _manage(self, path: str, timeout_s: float, body: bytes) -> None:
+        place = f"/v2/systemsharedmemory/region/{path}"
+        self._check(self._exchange("POST", place, timeout_s, body=[body]), "", timeout_s)
+
     def _check(self, reply: _Reply, model: str, timeout_s: float) -> None:
         if reply.status != 200:
             raise translate_status(
                 reply.status,
-                _reason(reply.body),
+                read_reason(reply.body),
                 url=self._address.url,
                 model=model,
                 timeout_s=timeout_s,
@@ -254,7 +274,7 @@ def _send(
     response = connection.getresponse()
     _set_timeout(connection, end)
     content = response.read()
-    length = response.getheader(_HEADER_LENGTH)
+    length = response.getheader(HEADER_LENGTH)
     if response.will_close:
         connection.close()
     return _Reply(
@@ -275,49 +295,3 @@ def _set_timeout(connection: http.client.HTTPConnection, end: float) -> None:
     if connection.sock is None:  # closed by another thread
         raise ConnectionError("the connection was closed")
     connection.sock.settimeout(_left(end))
-
-
-def _message(served: Served, tensors: Tensors, *, timeout_s: float) -> tuple[bytes, list[bytes]]:
-    inputs, parts = [], []
-    for name, datatype, shape, content in raw_inputs(served, tensors):
-        row = {"name": name, "datatype": datatype, "shape": list(shape)}
-        inputs.append({**row, "parameters": {"binary_data_size": len(content)}})
-        parts.append(content)
-    value: dict[str, Any] = {
-        "inputs": inputs,
-        "outputs": [
-            {"name": spec.name, "parameters": {"binary_data": True}} for spec in outputs_of(served)
-        ],
-    }
-    if served.model.takes_timeout:
-        value["parameters"] = {"timeout": int(timeout_s * 1e6)}
-    return json.dumps(value, separators=(",", ":")).encode(), parts
-
-
-def _answer(served: Served, reply: _Reply) -> Answer:
-    """Read the outputs behind the header.
-
-    Raises:
-        ValueError: It is not the protocol's answer, or not what the contract says.
-    """
-    length = len(reply.body) if reply.header_length is None else reply.header_length
-    try:
-        header = json.loads(reply.body[:length])
-        rows, version = header["outputs"], str(header["model_version"])
-        content, start = memoryview(reply.body), length
-        found = {}
-        for row in rows:
-            size = int(row["parameters"]["binary_data_size"])
-            found[row["name"]] = (row["datatype"], row["shape"], content[start : start + size])
-            start += size
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ValueError(f"a header that is not the protocol's ({exc!r})") from exc
-    return Answer(version=version, outputs=read_outputs(served, found))
-
-
-def _reason(body: bytes) -> str:
-    try:
-        text = str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        text = body[:2000].decode("utf-8", "replace")
-    return " ".join(text.split())

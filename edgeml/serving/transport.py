@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from edgeml.core.signature import Tensors
 from edgeml.errors import InputError
 from edgeml.serving.served import Served
+from edgeml.serving.wire import Raw
 
 _SECURE = {"grpc": False, "grpcs": True, "http": False, "https": True}
 _LOOPBACK = ("localhost", "::1")
@@ -139,6 +140,20 @@ class Transport(Protocol):
         self, served: Served, tensors: Tensors, *, model: str, version: str, timeout_s: float
     ) -> Answer:
         """Send a checked feed. ValueError where the answer is not what the contract says."""
+        ...
+
+    def send(
+        self, served: Served, rows: Sequence[Raw], *, model: str, version: str, timeout_s: float
+    ) -> Answer:
+        """Send inputs that are raw bytes, or places in shared memory, already."""
+        ...
+
+    def register(self, name: str, *, key: str, size_bytes: int, timeout_s: float) -> None:
+        """Make a segment of this machine's shared memory known to the server."""
+        ...
+
+    def unregister(self, name: str, *, timeout_s: float) -> None:
+        """Let the server forget a segment, or one that it never knew."""
         ...
 
     def take_lost(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,17 @@ from edgeml.errors import SignatureError
 from edgeml.serving.served import Served
 from edgeml.serving.text_config import TEXT_INPUT, TRUNCATED
 
-# Name, type on the wire, shape, and the bytes.
-Raw = tuple[str, str, tuple[int, ...], bytes]
+
+class InRegion(NamedTuple):
+    """Where an input lies in shared memory that the server knows, instead of in the request."""
+
+    region: str
+    size_bytes: int
+    offset: int
+
+
+# Name, type on the wire, shape, and the bytes or where they are.
+Raw = tuple[str, str, tuple[int, ...], bytes | InRegion]
 
 
 def check_feed(served: Served, tensors: Tensors) -> int:
@@ -50,6 +59,28 @@ def check_feed(served: Served, tensors: Tensors) -> int:
     return len(rows)
 
 
+def split_feed(served: Served, tensors: Tensors) -> list[Tensors]:
+    """Check a feed and cut it into parts that the server takes.
+
+    Raises:
+        SignatureError: It does not fit the signature.
+    """
+    batch, limit = check_feed(served, tensors), served.model.max_batch_size
+    if batch <= limit:
+        return [tensors]
+    return [
+        {name: array[start : start + limit] for name, array in tensors.items()}
+        for start in range(0, batch, limit)
+    ]
+
+
+def joined(parts: Sequence[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    """Return the outputs of such parts as one feed's."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def raw_inputs(served: Served, tensors: Tensors) -> list[Raw]:
     """Return a checked feed as it goes over the wire.
 
@@ -57,17 +88,32 @@ def raw_inputs(served: Served, tensors: Tensors) -> list[Raw]:
         served: The model that it is for.
         tensors: The feed.
     """
+    return [
+        (name, datatype, shape, array.tobytes())
+        for name, datatype, shape, array in wire_arrays(served, tensors)
+    ]
+
+
+def wire_arrays(
+    served: Served, tensors: Tensors
+) -> list[tuple[str, str, tuple[int, ...], npt.NDArray[Any]]]:
+    """Return a checked feed as names, types on the wire, shapes there, and arrays of the values.
+
+    Args:
+        served: The model that it is for.
+        tensors: The feed; strings and files become one array, uint8 ``(bytes,)``.
+    """
     name = served.object_input
     if name is not None:
         rows = [row.encode() if isinstance(row, str) else row for row in tensors[name]]
         # Each string goes with its length before it, as the protocol has it.
         packed = b"".join(part for row in rows for part in (struct.pack("<I", len(row)), row))
-        return [(name, "BYTES", (len(rows), 1), packed)]
+        return [(name, "BYTES", (len(rows), 1), np.frombuffer(packed, np.uint8))]
     made = []
     for spec in served.signature.inputs:
         array = tensors[spec.name]
         shape = array.shape if len(spec.shape) > 1 else (len(array), 1)
-        made.append((spec.name, BY_NUMPY[spec.dtype].wire, shape, array.tobytes()))
+        made.append((spec.name, BY_NUMPY[spec.dtype].wire, shape, array))
     return made
 
 

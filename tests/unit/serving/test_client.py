@@ -28,10 +28,11 @@ from edgeml.serving.golden import check_golden
 from edgeml.serving.options import ServingOptions
 from tests.unit.serving.fake_server import FakeTriton, serving
 
-def until_noticed(engine: TritonEngine) -> None:
-    """Wait until gRPC's own thread has seen that the server is gone."""
+
+def until_connected(engine: TritonEngine) -> None:
+    """Wait until gRPC's own thread has seen the connection: else it cannot see it going."""
     end = time.monotonic() + 10
-    while not engine._is_stale() and time.monotonic() < end:
+    while not engine._transport._connected and time.monotonic() < end:
         time.sleep(0.01)
 
 
@@ -246,8 +247,8 @@ def test_it_refuses_another_server_with_the_same_version(fake, contract, key):
     with serving(fake) as url:
         engine = TritonEngine(url, model="clothing", timeout_s=5)
         engine.run(images(1))
+        until_connected(engine)
     other = FakeTriton(config=config_of({**contract, key: CHANGES[key]}))
-    until_noticed(engine)
     with serving(other, port=port_of(url)):
         for _ in range(2):
             with pytest.raises(ServerError, match=rf"another contract \({key}\)"):
@@ -272,8 +273,8 @@ def test_it_reads_the_contract_again_after_a_call_found_nobody(fake, contract):
 def test_it_follows_another_server_with_the_same_contract(fake, contract):
     with serving(fake) as url:
         engine = TritonEngine(url, model="clothing", timeout_s=5)
+        until_connected(engine)
     contract["variants"]["int8"]["sha256"] = "e" * 64  # trained again
-    until_noticed(engine)
     with serving(FakeTriton(config=config_of(contract)), port_of(url)):
         engine.run(images(1))
         assert engine.contract == contract
