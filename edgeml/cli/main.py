@@ -15,7 +15,17 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import edgeml
-from edgeml.cli import export, finetune, inspect, predict, publish, triton, tune, verify
+from edgeml.cli import (
+    export,
+    finetune,
+    inspect,
+    predict,
+    publish,
+    triton,
+    triton_lint,
+    tune,
+    verify,
+)
 from edgeml.cli.output import Verb, progress_printer
 from edgeml.errors import (
     BundleError,
@@ -35,6 +45,7 @@ VERBS: tuple[Verb, ...] = (
     predict.VERB,
     publish.VERB,
     *triton.VERBS,
+    triton_lint.VERB,
 )
 
 _REQUEST_ERRORS = (InputError, DataError, BundleError, MissingExtraError)

@@ -41,6 +41,24 @@ class PairedAccuracy:
     drop: float
     upper_bound: float
 
+    def joined(self, more: PairedAccuracy) -> PairedAccuracy:
+        """Return the comparison on these samples and on others together."""
+        count, lost, gained = (
+            self.num_samples + more.num_samples,
+            self.lost + more.lost,
+            self.gained + more.gained,
+        )
+        share = self.num_samples / count
+        return PairedAccuracy(
+            num_samples=count,
+            reference=share * self.reference + (1 - share) * more.reference,
+            candidate=share * self.candidate + (1 - share) * more.candidate,
+            lost=lost,
+            gained=gained,
+            drop=(lost - gained) / count,
+            upper_bound=tango_upper_bound(lost, gained, count),
+        )
+
     def proven(self, max_drop: float) -> bool:
         """Return whether the bound itself, not only the observed drop, is within the limit."""
         return self.upper_bound <= max_drop
@@ -154,6 +172,21 @@ class Agreement:
     mean_kl: float
     max_difference: float
     relative_error: float = 0.0
+
+    def joined(self, more: Agreement) -> Agreement:
+        """Return the agreement on these samples and on others together.
+
+        Of relative errors the larger is taken: the sizes that they are relative to are not known.
+        """
+        count = self.num_samples + more.num_samples
+        share = self.num_samples / count
+        return Agreement(
+            num_samples=count,
+            flips=share * self.flips + (1 - share) * more.flips,
+            mean_kl=share * self.mean_kl + (1 - share) * more.mean_kl,
+            max_difference=max(self.max_difference, more.max_difference),
+            relative_error=max(self.relative_error, more.relative_error),
+        )
 
 
 def compare_agreement(

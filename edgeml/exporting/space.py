@@ -98,13 +98,16 @@ def make_space(core: onnx.ModelProto, assembly: Assembly, options: SpaceOptions)
     ]
     quantized: list[Trial] = []
     has_products = bool(wide_products(core))
-    if options.calibrated and counts["Conv"]:
-        quantized += _convolutional(core, assembly, types, options, counts)
     transformer = has_products and counts["Softmax"] > 0
     if has_products and (transformer or not counts["Conv"]):
         if transformer:
             trials.insert(1, Trial(name="fp32-lean", kind="lean", precision="fp32"))
         quantized += _linear(core, types, options)
+    if options.calibrated and counts["Conv"]:
+        # A transformer on patches has both families, and "int8" is one of its linear layers'.
+        lead = "int8-static" if quantized else "int8"
+        found = _convolutional(core, assembly, types, options, counts)
+        quantized += [replace(row, name=lead + row.name.removeprefix("int8")) for row in found]
     if _worth_run_time(counts, has_products=has_products, transformer=transformer):
         quantized += _at_run_time(types)
     trials += [replace(row, tuned_for=options.instruction_set) for row in quantized]
@@ -113,6 +116,7 @@ def make_space(core: onnx.ModelProto, assembly: Assembly, options: SpaceOptions)
     trials += _on_other_engines(trials, options)
     for number, file in enumerate(options.files, start=1):
         trials.append(Trial(name=f"file-{number}", kind="file", precision="int8", file=file))
+    assert len({row.name for row in trials}) == len(trials)
     return trials
 
 
@@ -219,7 +223,8 @@ def _on_other_engines(trials: Sequence[Trial], options: SpaceOptions) -> list[Tr
         return []
     made = []
     for row in trials:
-        if row.precision == "fp16" or row.kind == "dynamic" or row.name in _NOT_ELSEWHERE:
+        name = row.name.replace("int8-static", "int8")
+        if row.precision == "fp16" or row.kind == "dynamic" or name in _NOT_ELSEWHERE:
             continue
         made.append(row.on_engine("openvino", inference_precision="f32"))
         if row.precision == "fp32":

@@ -17,6 +17,7 @@ from edgeml.errors import (
 # Triton uses one status for "I am not there", "I do not serve this" and "I have too much to do".
 _OVERLOADED = ("exceeds maximum queue size", "request timeout expired")
 _NOT_SERVED = ("unknown model", "is not ready", "no available versions", "not healthy")
+_OF_TLS = ("certificate", "ssl")
 
 
 def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerError:
@@ -36,11 +37,7 @@ def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerEr
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return ServerTimeoutError(url=url, timeout_s=timeout_s)
     if code is grpc.StatusCode.UNAVAILABLE:
-        return ServerUnreachableError(
-            f"no server answers ({details}); a running one was expected; start it: "
-            "edgeml triton serve",
-            url=url,
-        )
+        return unreachable(details, url=url)
     kind = RequestRefusedError if code is grpc.StatusCode.INVALID_ARGUMENT else ServerError
     return kind(f"the server answered {code.name}: {details}", url=url)
 
@@ -64,6 +61,25 @@ def translate_status(
         return ServerTimeoutError(url=url, timeout_s=timeout_s)
     kind = RequestRefusedError if status == 400 else ServerError
     return kind(f"the server answered {status}: {details}", url=url)
+
+
+def unreachable(details: str, *, url: str) -> ServerUnreachableError:
+    """Return the error for a connection that did not come about, or went away.
+
+    Args:
+        details: The reason, in the words of whoever noticed.
+        url: The server.
+    """
+    if any(word in details.lower() for word in _OF_TLS):
+        return ServerUnreachableError(
+            f"no encrypted connection comes about ({details}); a server with a certificate that is "
+            "trusted was expected; check the URL and root_certificates",
+            url=url,
+        )
+    return ServerUnreachableError(
+        f"no server answers ({details}); a running one was expected; start it: edgeml triton serve",
+        url=url,
+    )
 
 
 def strange_answer(error: ValueError, *, url: str) -> ServerError:

@@ -271,13 +271,14 @@ def _rename(
 ) -> None:
     """Give the best INT8 candidate its reserved name; who had it takes the other's."""
     old = best.name
-    best.evidence["candidate"] = old
+    best.evidence["candidate"] = best.trial.name
     if old == "int8":
         return
     holder = next((row for row in candidates if row.name == "int8"), None)
     mine = settled.pop(old)
     if holder is not None:
-        holder.name = "int8-second"
+        # Its own name again where an earlier choice gave it this one.
+        holder.name = "int8-second" if holder.trial.name == "int8" else holder.trial.name
         settled[holder.name] = settled.pop("int8")
     best.name = "int8"
     settled["int8"] = mine

@@ -20,6 +20,7 @@ from edgeml.exporting.answers import Answers, collect_answers, compare_answers
 from edgeml.exporting.space import SpaceOptions, keep_as_is, make_space
 from edgeml.runtime.host import detect_host
 from edgeml.workflows.candidates import Candidate, LabelledSamples
+from edgeml.workflows.confirming import find_contradiction, is_fully_timed
 from edgeml.workflows.exporting import ExportSettings
 from edgeml.workflows.judging import Settled, Standards, judge, settle
 from edgeml.workflows.search_plan import Found, SearchPlan, key_of_trial
@@ -70,6 +71,12 @@ def prove(
     _require_sound(found.candidates[0], source)
     settled = _decide(found.candidates, plan.standards)
     _report_once(settled.kept, source, plan, found.results)
+    while _take_back(settled, gate):
+        for row in found.candidates:
+            if row.usable and not row.failures and not is_fully_timed(row):
+                row.failures.append("its speed was not timed to the end")
+        settled = _decide(found.candidates, plan.standards)
+        _report_once(settled.kept, source, plan, found.results)
     return Proof(source=source, plan=plan, found=found, settled=settled)
 
 
@@ -172,6 +179,20 @@ def _require_sound(fp32: Candidate, source: Source) -> None:
             f"the fp32 variant is unusable: its answers depend on their neighbours in a batch or "
             f"on padding (by {worst:.2g}); a model that answers each sample by itself was expected"
         )
+
+
+def _take_back(settled: Settled, gate: Gate) -> bool:
+    """Mark what was chosen and fails on both splits together; return whether there was any."""
+    named = {settled.for_batches, *settled.by_engine.values()}
+    found = False
+    for row in settled.kept[1:]:
+        if settled.verdicts[row.name][0] != "chosen" and row.name not in named:
+            continue
+        why = find_contradiction(row, gate)
+        if why is not None:
+            row.failures.append(why)
+            found = True
+    return found
 
 
 def _decide(made: list[Candidate], standards: Standards) -> Settled:

@@ -12,6 +12,7 @@ from edgeml.tasks.predictor import Task, TaskPredictor
 from edgeml.tasks.text import TOKENIZER
 
 if TYPE_CHECKING:
+    from edgeml.serving.async_predictor import AsyncPredictor
     from edgeml.serving.client import TritonEngine
     from edgeml.serving.options import ServingOptions
     from edgeml.serving.publish import Published
@@ -76,6 +77,7 @@ def connect(
     timeout_s: float = 10.0,
     token: str | None = None,
     root_certificates: str | Path | None = None,
+    shared_memory: bool = False,
 ) -> TaskPredictor:
     """Connect to a model on a Triton server: the same predictor as :func:`edgeml.load` gives.
 
@@ -94,10 +96,14 @@ def connect(
         token: Sent with each request as a bearer token; only over TLS, or on this machine.
         root_certificates: PEM file of whoever signed the server's certificate; None trusts whom the
             system trusts.
+        shared_memory: Whether inputs go through this machine's shared memory; the server must be at
+            its loopback address.
 
     Raises:
         InputError: The URL is none of these, the token would be sent in the clear, a text model
-            needs a bundle for its tokenizer, or the bundle has another tokenizer than the server's.
+            needs a bundle for its tokenizer, the bundle has another tokenizer than the server's, or
+            shared memory is asked for with another machine.
+        HostError: The shared memory is full.
         ServerUnreachableError: No server answers there.
         ServerTimeoutError: It did not answer in time.
         ModelNotReadyError: The server does not serve this model.
@@ -105,23 +111,87 @@ def connect(
         MissingExtraError: The extra [triton] is not installed.
     """
     from edgeml.serving.client import TritonEngine
-    from edgeml.serving.golden import check_golden
 
     opened = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle.read(bundle)
     engine = TritonEngine(
-        url, model=model, timeout_s=timeout_s, token=token, root_certificates=root_certificates
+        url,
+        model=model,
+        timeout_s=timeout_s,
+        token=token,
+        root_certificates=root_certificates,
+        shared_memory=shared_memory,
     )
+    return TaskPredictor(_checked_task(engine, opened, model), engine)
+
+
+async def connect_async(
+    url: str,
+    *,
+    model: str,
+    bundle: str | Path | Bundle | None = None,
+    timeout_s: float = 10.0,
+    token: str | None = None,
+    root_certificates: str | Path | None = None,
+) -> AsyncPredictor:
+    """Connect to a model on a Triton server from an event loop.
+
+    The predictor has the methods of the one that :func:`edgeml.connect` gives, as coroutines; items
+    are prepared in threads, so that the loop is not held.
+
+    Args:
+        url: ``grpc://host:port``, or ``grpcs`` for TLS.
+        model: The model's name on the server.
+        bundle: As for :func:`edgeml.connect`, like what follows.
+        timeout_s: Time allowed for each call; :func:`edgeml.deadline` shortens it.
+        token: Sent with each request as a bearer token; only over TLS, or on this machine.
+        root_certificates: PEM file of whoever signed the server's certificate; None trusts whom the
+            system trusts.
+
+    Raises:
+        InputError: The URL is not one of gRPC, or what :func:`edgeml.connect` refuses.
+        ServerUnreachableError: No server answers there.
+        ServerTimeoutError: It did not answer in time.
+        ModelNotReadyError: The server does not serve this model.
+        IntegrityError: The server's answers to the golden examples are not the bundle's.
+        MissingExtraError: The extra [triton] is not installed.
+    """
+    import asyncio
+
+    from edgeml.serving.async_client import AsyncTritonEngine, check_async_scheme
+    from edgeml.serving.async_predictor import AsyncPredictor
+    from edgeml.serving.client import TritonEngine
+
+    check_async_scheme(url)
+
+    def opening() -> tuple[Task, TritonEngine]:
+        opened = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle.read(bundle)
+        engine = TritonEngine(
+            url, model=model, timeout_s=timeout_s, token=token, root_certificates=root_certificates
+        )
+        return _checked_task(engine, opened, model), engine
+
+    task, engine = await asyncio.to_thread(opening)
+    return AsyncPredictor(task, AsyncTritonEngine(engine))
+
+
+def _checked_task(engine: TritonEngine, bundle: Bundle | None, model: str) -> Task:
+    """Return what prepares for a server's model, once the server has answered as the bundle does.
+
+    An engine that cannot be used is closed.
+    """
+    from edgeml.serving.golden import check_golden
+
     try:
-        task = _task_behind(engine, opened, model)
-        if opened is not None:
-            check = check_golden(engine, opened)
+        task = _task_behind(engine, bundle, model)
+        if bundle is not None:
+            check = check_golden(engine, bundle)
             if not check.ok:
                 reason = f"{check.name}: {check.detail}; publish the bundle again"
-                raise IntegrityError(path=str(opened.path), reason=reason)
-        return TaskPredictor(task, engine)
+                raise IntegrityError(path=str(bundle.path), reason=reason)
     except BaseException:
         engine.close()
         raise
+    return task
 
 
 def _task_behind(engine: TritonEngine, bundle: Bundle | None, model: str) -> Task:

@@ -194,3 +194,15 @@ def test_equal_input_gives_an_equal_order() -> None:
         options = replace(OPTIONS, engines=("onnxruntime", "openvino"), goal="size")
         first, second = (make_space(CORES[kind], ASSEMBLY, options) for _ in range(2))
         assert [row.to_json() for row in first] == [row.to_json() for row in second]
+
+
+def test_a_transformer_on_patches_has_both_families_under_names_of_their_own() -> None:
+    both = onnx.ModelProto()
+    both.CopyFrom(CORES["transformer"])
+    both.graph.node.extend(CORES["cnn"].graph.node)
+    both.graph.initializer.extend(CORES["cnn"].graph.initializer)
+    options = replace(OPTIONS, engines=("onnxruntime", "openvino"))
+    names = [row.name for row in make_space(both, ASSEMBLY, options)]
+    assert len(set(names)) == len(names)
+    assert {"int8", "int8-static", "int8-static-joins", "int8-static-openvino"} <= set(names)
+    assert "int8-static-joins-openvino" not in names

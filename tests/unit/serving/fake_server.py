@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,6 +28,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     wait: threading.Event | None = None
     cut_bytes: int = 0
     batches: list[int] = field(default_factory=list)
+    metadata: list[dict[str, str]] = field(default_factory=list)
+    regions: dict[str, mmap.mmap] = field(default_factory=dict)
+    shared: list[bytes] = field(default_factory=list)
 
     def ModelReady(self, request, context):  # noqa: N802
         self._maybe(context)
@@ -40,6 +45,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         return answer
 
     def ModelInfer(self, request, context):  # noqa: N802
+        self.metadata.append(dict(context.invocation_metadata()))
+        self._read_shared(request, context)
         self._maybe(context)
         batch = request.inputs[0].shape[0]
         self.batches.append(batch)
@@ -50,6 +57,29 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         values = np.tile(np.array([0.25, 0.75], dtype=np.float32), (batch, 1)).tobytes()
         answer.raw_output_contents.append(values[: len(values) - self.cut_bytes])
         return answer
+
+    def SystemSharedMemoryRegister(self, request, context):  # noqa: N802
+        self._maybe(context)
+        with Path(f"/dev/shm{request.key}").open("r+b") as file:
+            self.regions[request.name] = mmap.mmap(file.fileno(), request.byte_size)
+        return service_pb2.SystemSharedMemoryRegisterResponse()
+
+    def SystemSharedMemoryUnregister(self, request, context):  # noqa: N802
+        del context
+        self.regions.pop(request.name)
+        return service_pb2.SystemSharedMemoryUnregisterResponse()
+
+    def _read_shared(self, request, context):
+        for row in request.inputs:
+            if not row.parameters:
+                continue
+            name = row.parameters["shared_memory_region"].string_param
+            if name not in self.regions:
+                words = f"Unable to find shared memory region: '{name}'"
+                context.abort(grpc.StatusCode.NOT_FOUND, words)
+            start = row.parameters["shared_memory_offset"].int64_param
+            size = row.parameters["shared_memory_byte_size"].int64_param
+            self.shared.append(self.regions[name][start : start + size])
 
     def _maybe(self, context):
         if self.wait is not None:

@@ -1,0 +1,92 @@
+"""Rules about batches, queues and the response cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeml.serving.lint.findings import Fault, Rule
+from edgeml.serving.lint.subjects import ConfigFile
+
+RANDOMISED = "randomised"
+
+
+def _no_batching(config: ConfigFile) -> Iterator[Fault]:
+    message = config.message
+    if message.max_batch_size <= 1 or config.is_ensemble:
+        return
+    if message.WhichOneof("scheduling_choice") is None:
+        yield Fault(
+            message=f"max_batch_size is {message.max_batch_size} and nothing joins requests; "
+            "dynamic_batching { } was expected; write it, or set max_batch_size to 1",
+            line=config.line("max_batch_size"),
+        )
+
+
+def _preferred(config: ConfigFile) -> Iterator[Fault]:
+    batching = config.message.dynamic_batching
+    accelerators = config.message.optimization.execution_accelerators
+    if batching.preferred_batch_size and not any(
+        row.name == "tensorrt" for row in accelerators.gpu_execution_accelerator
+    ):
+        yield Fault(
+            message="preferred_batch_size makes requests wait for sizes that only TensorRT's "
+            "profiles prefer; none was expected; remove it",
+            line=config.line("dynamic_batching", "preferred_batch_size"),
+        )
+
+
+def _queue_policy(config: ConfigFile) -> Iterator[Fault]:
+    batching = config.message.dynamic_batching
+    found = [
+        field
+        for field in ("default_queue_policy", "priority_levels", "priority_queue_policy")
+        if (batching.HasField(field) if field.startswith("default") else getattr(batching, field))
+    ]
+    if found and config.kinds == {"KIND_CPU"}:
+        yield Fault(
+            message=f"{found[0]} on a CPU: a lone request beside a busy process now and then waits "
+            "for half a second (decision record 0022); no policy was expected; bound the load in "
+            "front of the server, or accept it",
+            line=config.line("dynamic_batching", found[0]),
+        )
+
+
+def _unbounded(config: ConfigFile) -> Iterator[Fault]:
+    if config.message.WhichOneof("scheduling_choice") != "dynamic_batching":
+        return
+    if not config.message.dynamic_batching.default_queue_policy.max_queue_size:
+        yield Fault(
+            message="the queue has no bound and no timeout; under overload it grows; limit the "
+            "load in front of the server, and give every client a deadline",
+            line=config.line("dynamic_batching"),
+        )
+
+
+def _cache_of_randomised(config: ConfigFile) -> Iterator[Fault]:
+    if not config.message.response_cache.enable:
+        return
+    if (config.parameter(RANDOMISED) or "").lower() in ("true", "1"):
+        yield Fault(
+            message="the response cache keeps the answers of a model that is declared randomised; "
+            "one caller's draw would be everybody's; remove response_cache",
+            line=config.line("response_cache"),
+        )
+
+
+def _cache(config: ConfigFile) -> Iterator[Fault]:
+    if config.message.response_cache.enable:
+        yield Fault(
+            message="the response cache works only in a server that was started with "
+            "--cache-config; its hits are not counted as inferences, so leave it off in benchmarks",
+            line=config.line("response_cache"),
+        )
+
+
+CONFIG_RULES: tuple[Rule[ConfigFile], ...] = (
+    Rule(name="dynamic-batching-missing", level="warning", check=_no_batching),
+    Rule(name="preferred-batch-size", level="warning", check=_preferred),
+    Rule(name="queue-policy-on-cpu", level="warning", check=_queue_policy),
+    Rule(name="queue-unbounded", level="note", check=_unbounded),
+    Rule(name="cache-of-randomised", level="error", check=_cache_of_randomised),
+    Rule(name="cache-needs-server", level="note", check=_cache),
+)
