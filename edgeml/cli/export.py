@@ -35,7 +35,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, default=None, help="default: all we may use")
     parser.add_argument(
-        "--budget", type=duration, default=600.0, help="begin no candidate after this, as 90s (10m)"
+        "--budget", type=duration, default=600.0, help="how long it is meant to take, as 90s (10m)"
     )
     parser.add_argument(
         "--engines", default=ENGINE, help="comma-separated: onnxruntime, openvino (onnxruntime)"

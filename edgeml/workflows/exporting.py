@@ -30,7 +30,8 @@ class ExportSettings:
         timing: How much to time at the end.
         seed: Seed of the calibration sample, and of the split of data that the checkpoint has not
             seen.
-        budget_s: Seconds after which no further candidate is begun.
+        budget_s: Seconds that a search is meant to take: candidates begin in its first two
+            thirds, the rest is for timing the best side by side.
         engines: Engines that may run the chosen variant; ``openvino`` needs the extra [openvino]
             wherever the bundle goes, so it must be asked for.
         goal: ``latency`` chooses the fastest variant that is no worse; ``size`` the smallest, and

@@ -31,7 +31,7 @@ class SearchPlan:
         calibration: Samples to calibrate on.
         reference: The source's own answers to the first samples of the selection split.
         timing: The final timing.
-        budget_s: After so long no further trial is begun.
+        budget_s: How long it is meant to take; trials begin in its first two thirds.
         sensitivity: Whether blocks are measured even where nothing depends on it.
         lint: What is wrong with the calibration samples.
         reporting: What will be read once at the end; here only so that results belong to it too.

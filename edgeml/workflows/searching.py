@@ -50,6 +50,7 @@ _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 120.0
 _BASELINE_TIMEOUT_S = 1800.0
 _WORTH_MIXING = 1.03
+_TRIALS_SHARE = 2 / 3
 _SENSITIVITY_SHARE = 0.25
 
 
@@ -111,7 +112,7 @@ class _Search:
         return results_folder(key_of(files, conditions()))
 
     def _within_budget(self, trial: Trial) -> Candidate:
-        left = self.plan.budget_s - (time.monotonic() - self.start)
+        left = self._left_s()
         if left <= 0 and not self._is_known(trial):
             why = f"not tried: the budget of {self.plan.budget_s:.0f} s was spent"
             return Candidate(trial=trial, name=trial.name, recipe=trial.describe(), untried=why)
@@ -121,6 +122,10 @@ class _Search:
             made.broken = ""
             made.untried = f"cut off: the budget of {self.plan.budget_s:.0f} s was spent"
         return made
+
+    def _left_s(self) -> float:
+        """Return the seconds in which a further candidate may begin; the finals need the rest."""
+        return _TRIALS_SHARE * self.plan.budget_s - (time.monotonic() - self.start)
 
     @property
     def _counts_all(self) -> bool:
@@ -192,7 +197,7 @@ class _Search:
         """Measure blocks where a faster candidate lost too much, and try mixed precision."""
         lost = self._fastest_that_lost()
         wanted = lost or (self._any_quantized() if self.plan.sensitivity else None)
-        left = self.plan.budget_s - (time.monotonic() - self.start)
+        left = self._left_s()
         if wanted is None or left <= 0:
             return
         budget_s = _SENSITIVITY_SHARE * self.plan.budget_s
