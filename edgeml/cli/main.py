@@ -23,6 +23,7 @@ from edgeml.cli import (
     publish,
     triton,
     triton_lint,
+    triton_tune,
     tune,
     verify,
 )
@@ -46,6 +47,7 @@ VERBS: tuple[Verb, ...] = (
     publish.VERB,
     *triton.VERBS,
     triton_lint.VERB,
+    triton_tune.VERB,
 )
 
 _REQUEST_ERRORS = (InputError, DataError, BundleError, MissingExtraError)

@@ -197,6 +197,18 @@ def read_config(path: Path) -> ServedModel:
     return describe(parse_config(text, item=str(path)))
 
 
+def numpy_dtype_of(data_type: str) -> str:
+    """Return the numpy name of a type as a configuration has it.
+
+    Raises:
+        ValueError: It has none.
+    """
+    row = _BY_TRITON.get(data_type)
+    if row is None:
+        raise ValueError(f"the type {data_type} is no number's")
+    return row.numpy
+
+
 def describe(values: Mapping[str, Any]) -> ServedModel:
     """Describe a configuration.
 
