@@ -28,6 +28,7 @@ _HOMES = {
     "TrainingSettings": "edgeml.training.settings",
     "compare": "edgeml.workflows.comparing",
     "connect": "edgeml.workflows.serving",
+    "connect_async": "edgeml.workflows.serving",
     "deadline": "edgeml.core.deadline",
     "export": "edgeml.workflows.exporting",
     "find_data": "edgeml.workflows.finding",
@@ -65,6 +66,7 @@ __all__ = [
     "__version__",
     "compare",
     "connect",
+    "connect_async",
     "deadline",
     "export",
     "find_data",
@@ -105,7 +107,7 @@ if TYPE_CHECKING:
     from edgeml.workflows.finding import Texts, find_data, load_texts
     from edgeml.workflows.loading import load
     from edgeml.workflows.reporting import Report, ReportTable, write_report
-    from edgeml.workflows.serving import connect, publish, serve_triton
+    from edgeml.workflows.serving import connect, connect_async, publish, serve_triton
     from edgeml.workflows.training import finetune
     from edgeml.workflows.tuning import tune
     from edgeml.workflows.verifying import verify

@@ -7,6 +7,7 @@ engine in a thread. Only the answers themselves are awaited.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import grpc.aio
@@ -106,6 +107,7 @@ class AsyncTritonEngine:
         engine, url = self._engine, self._engine.address.url
         served, (model, version), timeout_s = engine.served, engine.asked, engine.left_s()
         request = make_request(served, tensors, model=model, version=version, timeout_s=timeout_s)
+        started = time.monotonic()
         try:
             response = await self._stub.ModelInfer(
                 request, timeout=timeout_s, metadata=self._metadata
@@ -114,7 +116,8 @@ class AsyncTritonEngine:
         except grpc.aio.AioRpcError as exc:
             if self._closed:
                 raise ClosedError from exc
-            error = translate(exc, url=url, model=model, timeout_s=timeout_s)
+            late = time.monotonic() - started >= timeout_s
+            error = translate(exc, url=url, model=model, timeout_s=timeout_s, late=late)
             if isinstance(error, (ServerUnreachableError, ModelNotReadyError)):
                 engine.lose()
             raise error from exc

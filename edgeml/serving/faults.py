@@ -15,12 +15,15 @@ from edgeml.errors import (
 )
 
 # Triton uses one status for "I am not there", "I do not serve this" and "I have too much to do".
-_OVERLOADED = ("exceeds maximum queue size", "request timeout expired")
+_EXPIRED = "request timeout expired"
+_OVERLOADED = ("exceeds maximum queue size", _EXPIRED)
 _NOT_SERVED = ("unknown model", "is not ready", "no available versions", "not healthy")
 _OF_TLS = ("certificate", "ssl")
 
 
-def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerError:
+def translate(
+    error: Any, *, url: str, model: str, timeout_s: float, late: bool = False
+) -> ServerError:
     """Return the error of edgeml that says what a gRPC error means.
 
     Args:
@@ -28,9 +31,12 @@ def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerEr
         url: The server.
         model: The model that was asked for.
         timeout_s: The time that was allowed.
+        late: Whether it is over.
     """
     code = error.code()
     details = " ".join(str(error.details() or "").split())
+    if late and _EXPIRED in details.lower():  # the caller's own time, which the server was told
+        return ServerTimeoutError(url=url, timeout_s=timeout_s)
     known = _known(details, not_found=code is grpc.StatusCode.NOT_FOUND, url=url, model=model)
     if known is not None:
         return known
@@ -43,7 +49,7 @@ def translate(error: Any, *, url: str, model: str, timeout_s: float) -> ServerEr
 
 
 def translate_status(
-    status: int, details: str, *, url: str, model: str, timeout_s: float
+    status: int, details: str, *, url: str, model: str, timeout_s: float, late: bool = False
 ) -> ServerError:
     """Return the error of edgeml that says what an HTTP status means.
 
@@ -53,7 +59,10 @@ def translate_status(
         url: The server.
         model: The model that was asked for.
         timeout_s: The time that was allowed.
+        late: Whether it is over.
     """
+    if late and _EXPIRED in details.lower():
+        return ServerTimeoutError(url=url, timeout_s=timeout_s)
     known = _known(details, not_found=status == 404, url=url, model=model)
     if known is not None:
         return known

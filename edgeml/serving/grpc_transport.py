@@ -15,10 +15,11 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from edgeml.core.signature import Tensors
-from edgeml.errors import ClosedError, InputError
+from edgeml.errors import ClosedError
 from edgeml.serving.config import json_of
 from edgeml.serving.faults import translate
 from edgeml.serving.served import Served
+from edgeml.serving.tls import context_of
 from edgeml.serving.transport import Address, Answer
 from edgeml.serving.wire import InRegion, Raw, raw_inputs, read_outputs
 
@@ -118,12 +119,14 @@ class GrpcTransport:
         self._connected = ready
 
     def _call(self, method: Any, request: Any, model: str, timeout_s: float) -> Any:
+        started = time.monotonic()
         try:
             return method(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as exc:
             if self._closed:
                 raise ClosedError from exc
-            raise translate(exc, url=self._address.url, model=model, timeout_s=timeout_s) from exc
+            url, late = self._address.url, time.monotonic() - started >= timeout_s
+            raise translate(exc, url=url, model=model, timeout_s=timeout_s, late=late) from exc
         except ValueError as exc:  # what grpc raises when the channel was closed before the call
             if self._closed:
                 raise ClosedError from exc
@@ -147,12 +150,9 @@ def credentials_of(address: Address) -> Any:
     Raises:
         InputError: The certificates cannot be read.
     """
-    if address.root_certificates is None:
-        return grpc.ssl_channel_credentials()
-    try:
-        return grpc.ssl_channel_credentials(address.root_certificates.read_bytes())
-    except OSError as exc:
-        raise InputError(f"the certificates cannot be read ({exc}); a PEM file was meant") from exc
+    context_of(address)  # gRPC only logs what is wrong with a file
+    roots = address.root_certificates
+    return grpc.ssl_channel_credentials(None if roots is None else roots.read_bytes())
 
 
 def metadata_of(address: Address) -> tuple[tuple[str, str], ...]:

@@ -15,9 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgeml.errors import ClosedError, InputError, ServerTimeoutError
+from edgeml.errors import ClosedError, ServerTimeoutError
 from edgeml.serving.faults import unreachable
 from edgeml.serving.http_wire import HEADER_LENGTH
+from edgeml.serving.tls import context_of
 from edgeml.serving.transport import Address
 
 # Idle connections are renewed before a load balancer on the way forgets them.
@@ -36,11 +37,13 @@ class Reply:
         status: Of HTTP.
         header_length: Length of the JSON at the body's head, where the server says so.
         body: All of it.
+        late: Whether the time that was allowed is over.
     """
 
     status: int
     header_length: int | None
     body: bytes
+    late: bool
 
 
 @dataclass(eq=False)
@@ -68,7 +71,7 @@ class HttpConnections:
         self._lock = threading.Lock()
         self._idle: list[_Kept] = []
         self._busy: set[_Kept] = set()
-        self._context = _context_of(address) if address.secure else None
+        self._context = context_of(address) if address.secure else None
         token = address.token
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
@@ -179,16 +182,6 @@ class HttpConnections:
         kept.connection.close()
 
 
-def _context_of(address: Address) -> ssl.SSLContext:
-    file = address.root_certificates
-    try:
-        return ssl.create_default_context(cafile=None if file is None else str(file))
-    except OSError as exc:
-        raise InputError(
-            f"the certificates cannot be used ({exc}); a PEM file was expected", item=str(file)
-        ) from exc
-
-
 def _send(
     connection: http.client.HTTPConnection,
     method: str,
@@ -240,6 +233,7 @@ def _receive(connection: http.client.HTTPConnection, *, end: float) -> Reply:
         status=response.status,
         header_length=int(length) if length and length.isdecimal() else None,
         body=bytes(content),
+        late=time.monotonic() >= end,
     )
 
 

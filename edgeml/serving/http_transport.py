@@ -103,6 +103,7 @@ class HttpTransport:
                 url=self._address.url,
                 model=model,
                 timeout_s=timeout_s,
+                late=reply.late,
             )
 
     def _strange(self, what: str) -> ServerError:

@@ -31,6 +31,7 @@ PUBLIC = [
     "__version__",
     "compare",
     "connect",
+    "connect_async",
     "deadline",
     "export",
     "find_data",

@@ -71,9 +71,8 @@ def test_it_answers_as_the_other_one_does(url, fake, contract):
 
 
 def test_many_calls_are_under_way_in_one_thread(url, fake):
-    fake.wait = threading.Event()  # the stand-in has eight threads: all of them are waiting
-
     async def work(predictor):
+        fake.wait = threading.Event()
         calls = [asyncio.ensure_future(predictor.predict(PICTURE)) for _ in range(40)]
         started = time.monotonic()
         while time.monotonic() - started < 0.3:  # the loop goes on meanwhile
@@ -82,25 +81,19 @@ def test_many_calls_are_under_way_in_one_thread(url, fake):
         fake.wait.set()
         return await asyncio.gather(*calls)
 
-    fake.wait.set()
-
-    async def inside():
-        async with await connect_async(url, model="clothing") as predictor:
-            fake.wait.clear()
-            return await work(predictor)
-
-    assert len(asyncio.run(inside())) == 40
+    assert len(run_with(url, work)) == 40
 
 
 def test_preparing_does_not_hold_the_loop(url, monkeypatch):
     async def work(predictor):
-        prepare = predictor._task.prepare
+        kind = type(predictor._task)
+        prepare = kind.prepare
 
-        def slowly(item):
+        def slowly(task, item):
             time.sleep(0.3)
-            return prepare(item)
+            return prepare(task, item)
 
-        monkeypatch.setattr(predictor._task, "prepare", slowly)
+        monkeypatch.setattr(kind, "prepare", slowly)
         call = asyncio.ensure_future(predictor.predict(PICTURE))
         ticks = 0
         while not call.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
@@ -119,13 +120,10 @@ def test_a_request_that_was_given_up_keeps_its_segment_for_a_while(url, fake, mo
 
 
 def test_none_is_taken_from_under_a_request_at_the_end(url, fake):
-    engine = TritonEngine(url, model="clothing", timeout_s=0.3, shared_memory=True)
+    engine = TritonEngine(url, model="clothing", timeout_s=5, shared_memory=True)
+    engine.run(images(1))
     fake.wait = threading.Event()
-    engine._timeout_s = 2.0
     with ThreadPoolExecutor(max_workers=1) as pool:
-        fake.wait.set()
-        engine.run(images(1))
-        fake.wait.clear()
         call = pool.submit(engine.run, images(1))
         time.sleep(0.2)
         engine.close()
@@ -155,13 +153,38 @@ def test_a_server_that_goes_away_leaves_nothing(fake):
     assert segments() == []
 
 
-def test_memory_that_is_not_there_is_an_error_of_this_machine(tmp_path):
+def test_memory_that_is_not_there_is_an_error_of_this_machine():
     path = shared_memory.SHARED_MEMORY / "edgeml_test_too_much"
     try:
         with pytest.raises(HostError, match=rf"/dev/shm, is full; {1 << 50} bytes are needed"):
             shared_memory._allocate(path, 1 << 50)
     finally:
         path.unlink(missing_ok=True)
+
+
+def test_a_segment_has_its_memory_before_it_is_written():
+    path = shared_memory.SHARED_MEMORY / f"edgeml_test_whole_{os.getpid()}"
+    try:
+        with shared_memory._allocate(path, 1 << 20):
+            assert path.stat().st_blocks * 512 >= 1 << 20
+            assert path.stat().st_mode & 0o777 == 0o600
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def test_several_inputs_lie_behind_one_another():
+    with mmap.mmap(-1, 4096) as memory:
+        region = shared_memory.Region(name="r", memory=memory)
+        rows = [
+            ("one", "BOOL", (3,), np.array([True, False, True])),
+            ("none", "FP32", (1, 0), np.zeros((1, 0), dtype=np.float32)),
+            ("two", "FP16", (2, 2), np.float16([[1, 2], [3, 4]])),
+        ]
+        for row, (name, datatype, shape, place) in zip(rows, region.fill(rows), strict=True):
+            assert (name, datatype, shape) == row[:3]
+            assert place.region == "r"
+            content = memory[place.offset : place.offset + place.size_bytes]
+            assert content == row[3].tobytes()
 
 
 def test_a_full_shared_memory_leaves_no_name(engine, monkeypatch):
