@@ -51,7 +51,7 @@ def test_what_cannot_be_tuned_is_said(tiny: Bundle, tmp_path: Path) -> None:
 def test_a_part_of_a_configuration_is_refused_by_the_server(server: TritonServer) -> None:
     with pytest.raises(ServerError, match="the server answered"):
         load_model(server.http, "tiny", config={"name": "tiny"})
-    with pytest.raises(ServerError, match="failed to load .none-such"):
+    with pytest.raises(ServerError, match="failed to load"):
         load_model(server.http, "none-such")
     unload_model(server.http, "everywhere")
     load_model(server.http, "everywhere")
