@@ -12,7 +12,7 @@ import edgeml
 from edgeml.core.bundle import Bundle
 from edgeml.core.manifest import Variant
 from edgeml.errors import InputError
-from edgeml.serving.config import Policy, build_configs, describe, parse_config
+from edgeml.serving.config import Policy, describe, parse_config
 from edgeml.serving.contract import (
     DECODER_PART,
     ENCODED_PART,
@@ -26,6 +26,7 @@ from edgeml.serving.contract import (
 )
 from edgeml.serving.image_config import decoder_config, encoded_config
 from edgeml.serving.installation import BACKEND, STUB_MODULE
+from edgeml.serving.model_configs import build_configs
 from edgeml.serving.options import ServingOptions
 from edgeml.serving.parts import labels_config, part_name
 from edgeml.serving.samples import GoldenSamples

@@ -20,7 +20,8 @@ from edgeml.errors import (
     ServerUnreachableError,
     SignatureError,
 )
-from edgeml.serving.config import CPU_CONFIG, build_configs
+from edgeml.serving.config import CPU_CONFIG
+from edgeml.serving.model_configs import build_configs
 from edgeml.serving.options import ServingOptions
 from edgeml.workflows.serving import connect_async
 from tests.unit.serving.fake_server import FakeTriton, serving

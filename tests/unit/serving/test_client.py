@@ -23,8 +23,9 @@ from edgeml.errors import (
     SignatureError,
 )
 from edgeml.serving.client import TritonEngine
-from edgeml.serving.config import CPU_CONFIG, build_configs
+from edgeml.serving.config import CPU_CONFIG
 from edgeml.serving.golden import check_golden
+from edgeml.serving.model_configs import build_configs
 from edgeml.serving.options import ServingOptions
 from tests.unit.serving.fake_server import FakeTriton, serving
 

@@ -16,12 +16,12 @@ from edgeml.errors import InputError
 from edgeml.serving.config import (
     CPU_CONFIG,
     DEFAULT_CONFIG,
-    build_configs,
     describe,
     parse_config,
     read_config,
 )
 from edgeml.serving.contract import decode_contract
+from edgeml.serving.model_configs import build_configs
 from edgeml.serving.options import ServingOptions
 from edgeml.serving.samples import GoldenSamples
 

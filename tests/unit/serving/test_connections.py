@@ -24,8 +24,9 @@ from edgeml.errors import (
 )
 from edgeml.serving import http_connections
 from edgeml.serving.client import TritonEngine
-from edgeml.serving.config import CPU_CONFIG, build_configs
+from edgeml.serving.config import CPU_CONFIG
 from edgeml.serving.faults import translate, translate_status
+from edgeml.serving.model_configs import build_configs
 from edgeml.serving.options import ServingOptions
 from tests.unit.serving.certificates import make_certificate
 from tests.unit.serving.fake_http import FakeHttp, _Handler, serving_http

@@ -22,7 +22,8 @@ from edgeml.errors import (
     SignatureError,
 )
 from edgeml.serving.client import TritonEngine
-from edgeml.serving.config import CPU_CONFIG, build_configs
+from edgeml.serving.config import CPU_CONFIG
+from edgeml.serving.model_configs import build_configs
 from edgeml.serving.options import ServingOptions
 from edgeml.serving.transport import address_of
 from tests.unit.serving.fake_http import FakeHttp, serving_http

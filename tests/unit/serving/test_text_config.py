@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from edgeml.serving.config import DEFAULT_CONFIG, build_configs, describe, parse_config
+from edgeml.serving.config import DEFAULT_CONFIG, describe, parse_config
 from edgeml.serving.contract import decode_contract, part_of
+from edgeml.serving.model_configs import build_configs
 from edgeml.serving.options import ServingOptions
 from edgeml.serving.parts import labels_config
 from edgeml.serving.text_config import text_config, tokenizer_config

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from edgeml.errors import InputError, ServerError
-from edgeml.serving.config import CPU_CONFIG, build_configs, config_text, parse_config
+from edgeml.serving.config import CPU_CONFIG, config_text, parse_config
 from edgeml.serving.load import measure
+from edgeml.serving.model_configs import build_configs
 from edgeml.serving.options import ServingOptions
 from edgeml.serving.tuning import Row, Setting, Sweep, choose, make_settings
 
