@@ -40,6 +40,17 @@ from edgeml.exporting.weight_quantizing import (
 )
 
 _COMPARED = 8
+_WEIGHTED = ("MatMul", "Gemm", "LSTM")
+
+
+def _count_weighted(core: onnx.ModelProto, op_types: Sequence[str]) -> int:
+    """Return how many operators with weights are to run quantized: of two activations none is."""
+    weights = {row.name for row in core.graph.initializer}
+    return sum(
+        node.op_type in op_types and len(node.input) > 1 and node.input[1] in weights
+        for node in core.graph.node
+        if node.op_type in _WEIGHTED
+    )
 
 
 class Workshop:
@@ -90,7 +101,12 @@ class Workshop:
             return self._linear(recipe)
         if isinstance(recipe, DynamicRecipe):
             made = self.assembly.assemble(quantize_at_run_time(self.core, recipe))
-            return made, prove_fusion(made, self.core, op_types=recipe.op_types)
+            return made, prove_fusion(
+                made,
+                self.core,
+                op_types=recipe.op_types,
+                num_requested=_count_weighted(self.core, recipe.op_types),
+            )
         if isinstance(recipe, WeightRecipe):
             made = self.assembly.assemble(quantize_weights(self.lean, recipe))
             proof = prove_fusion(made, self.lean, num_requested=len(linear_products(self.lean)))

@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgeml.errors import ExportError
+from edgeml.exporting.building import _count_weighted
 from edgeml.exporting.fusion import prove_fusion
 from edgeml.exporting.weight_quantizing import (
     DynamicRecipe,
@@ -90,3 +91,10 @@ def test_a_quantizer_that_fails_is_an_export_error(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("recipe", [DynamicRecipe(op_types=("LSTM",)), WeightRecipe(bits=4)])
 def test_recipes_are_json(recipe: DynamicRecipe | WeightRecipe) -> None:
     assert json.dumps(recipe.to_json())
+
+
+def test_products_of_two_activations_are_not_expected_to_run_quantized() -> None:
+    core = _products()
+    core.graph.node.extend([onnx.helper.make_node("MatMul", ["x", "x"], ["square"])])
+    assert _count_weighted(core, ("MatMul",)) == 2
+    assert _count_weighted(core, ("LSTM",)) == 0
