@@ -73,7 +73,8 @@ def prove(
     _report_once(settled.kept, source, plan, found.results)
     while _take_back(settled, gate):
         for row in found.candidates:
-            if row.usable and not row.failures and not is_fully_timed(row):
+            good = row.usable and row.evidence.get("no_worse") and not row.failures
+            if good and not is_fully_timed(row):
                 row.failures.append("its speed was not timed to the end")
         settled = _decide(found.candidates, plan.standards)
         _report_once(settled.kept, source, plan, found.results)
