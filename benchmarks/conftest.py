@@ -75,7 +75,7 @@ def triton(
     bundle = deploy(64).bundle
     edgeml.publish(bundle, repository=repository, num_threads=1)
     with (
-        edgeml.serve_triton(repository) as server,
+        edgeml.serve_triton(repository, supervised=False) as server,
         edgeml.connect(server.grpc, model="clothing", bundle=bundle) as predictor,
     ):
         yield predictor

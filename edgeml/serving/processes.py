@@ -1,14 +1,15 @@
-"""End a process and wait for what it started, by process id and start time, never by name."""
+"""Find processes and wait for their end, by process id and start time, never by name."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+_KILLED_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +41,6 @@ def mark_of(pid: int) -> ProcessMark | None:
     return ProcessMark(pid=pid, started=fields[19]) if fields else None
 
 
-def end_process(process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
-    """Ask a child to end, and kill it if it has not after a while.
-
-    Args:
-        process: The child.
-        timeout_s: Time that it is given.
-    """
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGCONT)  # a stopped process hears nothing until it goes on
-    try:
-        process.wait(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def wait_until_gone(marks: list[ProcessMark], *, timeout_s: float) -> None:
     """Wait until these processes have ended, and kill those that have not after a while.
 
@@ -71,6 +54,14 @@ def wait_until_gone(marks: list[ProcessMark], *, timeout_s: float) -> None:
     for mark in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(mark.pid, signal.SIGKILL)
+    deadline = time.monotonic() + _KILLED_S
+    while any(is_running(mark) for mark in left) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def words_of(mark: ProcessMark) -> list[str]:
+    """Return the command line of a process, word by word; empty once it has ended."""
+    return _command_line(Path("/proc", str(mark.pid))).split("\0")
 
 
 def is_running(mark: ProcessMark) -> bool:

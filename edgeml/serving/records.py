@@ -6,9 +6,10 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeml.serving.processes import is_running, mark_of
 from edgeml.serving.repository import SkippedModel
@@ -25,6 +26,7 @@ class ServerRecord:
         metrics: URL of the metrics.
         log: Path of its log.
         skipped: Models that it was not asked to load, with reasons.
+        supervision: What its supervision has seen, as JSON values; None where it has none.
     """
 
     pid: int
@@ -33,6 +35,7 @@ class ServerRecord:
     metrics: str
     log: str
     skipped: tuple[SkippedModel, ...]
+    supervision: Mapping[str, Any] | None = None
 
 
 def write_record(
@@ -43,6 +46,7 @@ def write_record(
     metrics: str,
     log: Path,
     skipped: Sequence[SkippedModel],
+    supervision: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the record of a server. It is a convenience: where it cannot be written there is none.
 
@@ -53,6 +57,7 @@ def write_record(
         metrics: URL of the metrics.
         log: Its log.
         skipped: Models that it was not asked to load, with reasons.
+        supervision: What its supervision has seen, as JSON values.
     """
     mark = mark_of(pid)
     if mark is None:
@@ -64,6 +69,7 @@ def write_record(
         metrics=metrics,
         log=str(log),
         skipped=tuple(skipped),
+        supervision=supervision,
     )
     with contextlib.suppress(OSError):
         folder = _folder()

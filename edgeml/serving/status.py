@@ -20,7 +20,8 @@ class ModelStatus:
         name: The model.
         version: Version in the repository; empty where none is served.
         state: ``ready``, ``unavailable``, ``loading`` or ``skipped``.
-        device: ``cpu`` or ``gpu``; empty where it is not served.
+        device: ``cpu`` or ``gpu``; empty where it is not served, and for an ensemble.
+        kind: What the server resolved the placement to, ``KIND_CPU`` or ``KIND_GPU``; as before.
         artefact: File that it serves; empty where it is not served.
         reason: Why it is not served; empty where it is.
     """
@@ -29,6 +30,7 @@ class ModelStatus:
     version: str
     state: str
     device: str = ""
+    kind: str = ""
     artefact: str = ""
     reason: str = ""
 
@@ -72,6 +74,7 @@ def _status(http_url: str, row: dict[str, Any]) -> ModelStatus:
         version=version,
         state=state,
         device=served.device,
+        kind=served.kind if served.device else "",
         artefact=served.artefact,
     )
 

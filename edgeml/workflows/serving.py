@@ -14,6 +14,7 @@ from edgeml.tasks.text import TOKENIZER
 if TYPE_CHECKING:
     from edgeml.serving.async_predictor import AsyncPredictor
     from edgeml.serving.client import TritonEngine
+    from edgeml.serving.guard_checks import GuardLimits
     from edgeml.serving.options import ServingOptions
     from edgeml.serving.publish import Published
     from edgeml.serving.server import TritonServer
@@ -231,6 +232,10 @@ def serve_triton(
     grpc_port: int = 0,
     metrics_port: int = 0,
     timeout_s: float = 60.0,
+    drain_s: float = 10.0,
+    supervised: bool = True,
+    guard: GuardLimits | None = None,
+    require_gpu: bool = False,
 ) -> TritonServer:
     """Start a real Triton server on a repository, on loopback; a context manager that stops it.
 
@@ -241,9 +246,16 @@ def serve_triton(
         grpc_port: Port for gRPC.
         metrics_port: Port for metrics.
         timeout_s: Time allowed until every model has been tried.
+        drain_s: Time that running requests are given once it is stopped.
+        supervised: Whether a crashed server is started again, and a dead model loaded again. Each
+            model without traffic then gets a golden request a second.
+        guard: What a proxy before the HTTP port refuses; None has no such proxy.
+        require_gpu: Whether to refuse a start in which a model falls back to the CPU.
 
     Raises:
-        HostError: No Triton is installed, or a port is in use.
+        HostError: No Triton is installed, a port is in use, shared memory is full, or a GPU was
+            required and a model is not on it.
+        InputError: The repository or a model is not there, or a number is out of range.
         ServerError: The server ended, or did not become ready in time.
         MissingExtraError: The extra [triton] is not installed.
     """
@@ -256,4 +268,8 @@ def serve_triton(
         metrics_port=metrics_port,
         models=models,
         timeout_s=timeout_s,
+        drain_s=drain_s,
+        supervised=supervised,
+        guard=guard,
+        require_gpu=require_gpu,
     )

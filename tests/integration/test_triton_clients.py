@@ -23,7 +23,7 @@ from edgeml.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
-from edgeml.serving import server as server_module
+from edgeml.serving import running as running_module
 from edgeml.serving.client import TritonEngine
 from edgeml.serving.golden import check_golden
 from edgeml.serving.http import get_json
@@ -254,7 +254,7 @@ def test_tls_and_a_token(triton, tiny, tmp_path, monkeypatch):
             f"--grpc-server-key={files.key}",
         ]
 
-    monkeypatch.setattr(server_module, "command_for", with_tls)
+    monkeypatch.setattr(running_module, "command_for", with_tls)
     publish_bundle(tiny, tmp_path / "models")
     with start_triton(tmp_path / "models", installation=triton) as server:
         url = server.grpc.replace("grpc://", "grpcs://")

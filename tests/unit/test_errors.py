@@ -27,6 +27,7 @@ from edgeml.errors import (
     ModelOutputError,
     ParityError,
     ProviderUnavailableError,
+    RequestRefusedError,
     ServerError,
     ServerTimeoutError,
     ServerUnreachableError,
@@ -152,6 +153,12 @@ CASES = (
         says="grpc://a:1: loading",
         builtin=ServerError,
         facts={"url": "grpc://a:1", "model": "clothing"},
+    ),
+    ErrorCase(
+        make=lambda: RequestRefusedError("a wrong shape", url="grpc://a:1"),
+        says="grpc://a:1: a wrong shape",
+        builtin=ServerError,
+        facts={"url": "grpc://a:1"},
     ),
 )
 

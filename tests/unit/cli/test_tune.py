@@ -36,7 +36,7 @@ def test_people_get_a_table_and_the_choice(run: Run, small_copy: Path) -> None:
         (("--threads", "1,many"), "--threads: '1,many'; numbers such as 1,2,4"),
         (("--threads", ""), "--threads: ''"),
         (("--threads", "0"), "num_threads is 0"),
-        (("--budget", "long"), "--budget: 'long' is no time; 90s, 10m or 1h"),
+        (("--budget", "long"), "--budget: 'long' is no time; 20ms, 90s, 10m or 1h"),
         (("--budget", ""), "--budget: ''"),
         (("--budget=-1s",), "--budget: '-1s' is no time"),
     ],
