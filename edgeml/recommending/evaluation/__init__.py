@@ -1,0 +1,1 @@
+"""How good a recommender is: full rankings, logged impressions, and what lies beyond accuracy."""

@@ -1,0 +1,1 @@
+"""Training of retrieval models and rankers, in torch."""
