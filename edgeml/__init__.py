@@ -21,7 +21,8 @@ _HOMES = {
     "Predictor": "edgeml.core.predictor",
     "Report": "edgeml.workflows.reporting",
     "ReportTable": "edgeml.workflows.reporting",
-    "ServingOptions": "edgeml.serving.options",
+    "ServedBundle": "edgeml.workflows.web",
+    "ServingOptions": "edgeml.serving.repository.options",
     "TensorSpec": "edgeml.core.signature",
     "TextTrainingSettings": "edgeml.training.text_settings",
     "Texts": "edgeml.workflows.finding",
@@ -39,6 +40,7 @@ _HOMES = {
     "load_split": "edgeml.workflows.checkpoints",
     "load_texts": "edgeml.workflows.finding",
     "publish": "edgeml.workflows.serving",
+    "serve": "edgeml.workflows.web",
     "serve_triton": "edgeml.workflows.serving",
     "training_curve": "edgeml.workflows.checkpoints",
     "training_report": "edgeml.workflows.checkpoints",
@@ -58,6 +60,7 @@ __all__ = [
     "Predictor",
     "Report",
     "ReportTable",
+    "ServedBundle",
     "ServingOptions",
     "TensorSpec",
     "TextTrainingSettings",
@@ -77,6 +80,7 @@ __all__ = [
     "load_split",
     "load_texts",
     "publish",
+    "serve",
     "serve_triton",
     "training_curve",
     "training_report",
@@ -92,7 +96,7 @@ if TYPE_CHECKING:
     from edgeml.core.predictor import Prediction, Predictor
     from edgeml.core.signature import ModelSignature, TensorSpec
     from edgeml.errors import EdgemlError
-    from edgeml.serving.options import ServingOptions
+    from edgeml.serving.repository.options import ServingOptions
     from edgeml.training.settings import TrainingSettings
     from edgeml.training.text_settings import TextTrainingSettings
     from edgeml.workflows.checkpoints import (
@@ -111,6 +115,7 @@ if TYPE_CHECKING:
     from edgeml.workflows.training import finetune
     from edgeml.workflows.tuning import tune
     from edgeml.workflows.verifying import verify
+    from edgeml.workflows.web import ServedBundle, serve
 
 
 def __getattr__(name: str) -> Any:
