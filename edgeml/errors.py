@@ -18,6 +18,7 @@ catch.
     ├─ ModelOutputError (ArithmeticError)      a model answered with NaN or infinity
     ├─ InferenceError (RuntimeError)           the runtime could not compute an answer
     ├─ ClosedError (RuntimeError)              a predictor was used after close()
+    ├─ MeasurementError (RuntimeError)         a load run could not be made
     ├─ HostError (OSError)                     this machine lacks a port, a program, memory or disk
     └─ ServerError (RuntimeError)              a server answered with an error
        ├─ ServerUnreachableError (ConnectionError)
@@ -220,6 +221,10 @@ class ClosedError(EdgemlError, RuntimeError):
 
     def __init__(self) -> None:
         super().__init__("this predictor is closed; an open one was expected; load it again")
+
+
+class MeasurementError(EdgemlError, RuntimeError):
+    """A load run could not be made; one that was made and is no good is invalid instead."""
 
 
 class HostMismatchWarning(UserWarning):

@@ -13,7 +13,7 @@ class RunSettings:
     """How the generator works.
 
     Attributes:
-        warmup: Calls of each caller before the clock runs, not counted.
+        warmup: Calls before the clock runs, not counted; shared by the callers, rounded up.
         spin_us: The last part of each wait, in microseconds, which is spun instead of slept.
         gc_enabled: Whether Python's garbage collector may run during the measured part. Off, it is
             run once before, and what lives then is frozen.

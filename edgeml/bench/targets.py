@@ -59,10 +59,12 @@ class TargetSpec:
     Attributes:
         factory: ``package.module:function``; called with the options as keywords.
         options: JSON values.
+        environment: Variables of the generator's process, beside those of this one.
     """
 
     factory: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def make(self) -> Target:
         """Import the factory and call it.

@@ -1,0 +1,87 @@
+"""One caller: its connection, its calls, and what it notes about each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgeml.bench.clock import Clock
+from edgeml.bench.record import Outcome
+from edgeml.bench.targets import Target
+from edgeml.errors import RequestRefusedError
+
+_MAX_KEPT = 10_000  # answers of one caller; beyond, every second one is let go
+_MAX_FAILURES = 5
+
+
+class Caller:
+    """Asks a target and keeps times, outcomes and answers.
+
+    Args:
+        target: What is asked.
+        order: Samples in the order in which they are asked, again and again.
+        clock: The clock.
+    """
+
+    def __init__(self, target: Target, *, order: Sequence[int], clock: Clock) -> None:
+        self._target = target
+        self._order = order
+        self._clock = clock
+        self._keeps = target.checks_answers
+        self._stride = 1
+        self.rows: list[tuple[int, int, int, int, int]] = []  # query, sent, done, lag, outcome
+        self.kept: list[tuple[int, Any]] = []
+        self.failures: list[str] = []
+        self.under_way: tuple[int, int, int] | None = None  # query, sent, lag
+
+    def connect(self, warmup: int) -> None:
+        """Open the connection and call without counting.
+
+        Args:
+            warmup: Calls.
+        """
+        self._call = self._target.connect()
+        for query in range(warmup):
+            self._call(self._order[query % len(self._order)])
+
+    def ask(self, query: int, *, able_ns: int | None = None) -> bool:
+        """Send one query and wait for its end.
+
+        Args:
+            query: Its number.
+            able_ns: The earliest time at which it could have been sent; None for now.
+
+        Returns:
+            Whether there was an answer.
+        """
+        sample = self._order[query % len(self._order)]
+        now = self._clock.now_ns
+        sent_ns = now()
+        lag_ns = 0 if able_ns is None else sent_ns - able_ns
+        self.under_way = (query, sent_ns, lag_ns)
+        try:
+            answer = self._call(sample)
+        except Exception as exc:  # whatever a target raises is an outcome of its query
+            done_ns, outcome = now(), outcome_of(exc)
+            if len(self.failures) < _MAX_FAILURES:
+                self.failures.append(f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:300])
+        else:
+            done_ns, outcome = now(), Outcome.OK
+            if self._keeps and len(self.rows) % self._stride == 0:
+                self._keep(sample, answer)
+        self.rows.append((query, sent_ns, done_ns, lag_ns, outcome))
+        self.under_way = None
+        return outcome is Outcome.OK
+
+    def _keep(self, sample: int, answer: Any) -> None:
+        self.kept.append((sample, answer))
+        if len(self.kept) >= _MAX_KEPT:
+            del self.kept[::2]
+            self._stride *= 2
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """Say what an exception of a target means for its query."""
+    if isinstance(error, RequestRefusedError):
+        return Outcome.REFUSED
+    return Outcome.TIMEOUT if isinstance(error, TimeoutError) else Outcome.ERROR
