@@ -1,1 +1,1 @@
-"""What a recommender takes and gives: interactions, encoders, point-in-time features. Numpy only."""
+"""What a recommender takes and gives: interactions, encoders, history. Numpy only."""
