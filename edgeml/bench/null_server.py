@@ -54,7 +54,8 @@ def null_server(
         text=True,
         env={**os.environ, "PYTHONPATH": path},
     ) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         line = process.stdout.readline()
         if not line.strip().isdigit():
             process.kill()
