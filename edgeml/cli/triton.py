@@ -20,7 +20,7 @@ def _configure_nothing(parser: argparse.ArgumentParser) -> None:
 
 def _run_install(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     del arguments
-    from edgeml.serving.install import install
+    from edgeml.serving.installation.installing import install
 
     def report(text: str) -> None:
         progress(ProgressEvent(stage="install Triton", done=0, total=0, note=text))
@@ -33,7 +33,7 @@ def _run_install(arguments: argparse.Namespace, progress: Progress) -> Outcome:
 
 def _run_backends(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     del arguments, progress
-    from edgeml.serving.choosing import choose_installation
+    from edgeml.serving.server.choosing import choose_installation
 
     backends = str(choose_installation().backends)
     return Outcome(result={"backends": backends}, show=lambda: show_line(backends))
@@ -45,8 +45,8 @@ def _configure_status(parser: argparse.ArgumentParser) -> None:
 
 def _run_status(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     del progress
-    from edgeml.serving.records import read_record
-    from edgeml.serving.status import status_of
+    from edgeml.serving.server.records import read_record
+    from edgeml.serving.server.status import status_of
 
     if not arguments.url.startswith("http://"):
         raise InputError("an address such as http://127.0.0.1:8000 was expected", item="--url")

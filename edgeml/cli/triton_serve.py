@@ -18,8 +18,8 @@ from edgeml.core.progress import Progress, ProgressEvent
 from edgeml.errors import InputError
 
 if TYPE_CHECKING:
-    from edgeml.serving.guard_checks import GuardLimits
-    from edgeml.serving.server import TritonServer
+    from edgeml.serving.guard.checks import GuardLimits
+    from edgeml.serving.server.serve import TritonServer
 
 _MIB = 1 << 20
 
@@ -61,7 +61,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _limits_of(arguments: argparse.Namespace) -> GuardLimits | None:
     """Return what the guard refuses, or None where none was asked for."""
-    from edgeml.serving.guard_checks import GuardLimits
+    from edgeml.serving.guard.checks import GuardLimits
 
     body, depth = arguments.guard_max_body, arguments.guard_max_depth
     control: bool = arguments.guard_allow_control

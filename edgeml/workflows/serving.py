@@ -12,12 +12,12 @@ from edgeml.tasks.predictor import Task, TaskPredictor
 from edgeml.tasks.text import TOKENIZER
 
 if TYPE_CHECKING:
-    from edgeml.serving.async_predictor import AsyncPredictor
-    from edgeml.serving.client import TritonEngine
-    from edgeml.serving.guard_checks import GuardLimits
-    from edgeml.serving.options import ServingOptions
-    from edgeml.serving.publish import Published
-    from edgeml.serving.server import TritonServer
+    from edgeml.serving.client.async_predictor import AsyncPredictor
+    from edgeml.serving.client.engine import TritonEngine
+    from edgeml.serving.guard.checks import GuardLimits
+    from edgeml.serving.repository.options import ServingOptions
+    from edgeml.serving.repository.publish import Published
+    from edgeml.serving.server.serve import TritonServer
 
 Fallback = Literal["required", "allowed", "forbidden"]
 
@@ -53,8 +53,8 @@ def publish(
         InputError: A name is not one that Triton can serve, or both threads and options are given.
         MissingExtraError: The extra [triton] is not installed.
     """
-    from edgeml.serving.options import ServingOptions
-    from edgeml.serving.publish import publish_bundle
+    from edgeml.serving.repository.options import ServingOptions
+    from edgeml.serving.repository.publish import publish_bundle
 
     check_threads(num_threads)
     if options is not None and num_threads != 1:
@@ -111,7 +111,7 @@ def connect(
         IntegrityError: The server's answers to the golden examples are not the bundle's.
         MissingExtraError: The extra [triton] is not installed.
     """
-    from edgeml.serving.client import TritonEngine
+    from edgeml.serving.client.engine import TritonEngine
 
     opened = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle.read(bundle)
     engine = TritonEngine(
@@ -158,9 +158,9 @@ async def connect_async(
     """
     import asyncio
 
-    from edgeml.serving.async_client import AsyncTritonEngine, check_async_scheme
-    from edgeml.serving.async_predictor import AsyncPredictor
-    from edgeml.serving.client import TritonEngine
+    from edgeml.serving.client.async_engine import AsyncTritonEngine, check_async_scheme
+    from edgeml.serving.client.async_predictor import AsyncPredictor
+    from edgeml.serving.client.engine import TritonEngine
 
     check_async_scheme(url)
 
@@ -180,7 +180,7 @@ def _checked_task(engine: TritonEngine, bundle: Bundle | None, model: str) -> Ta
 
     An engine that cannot be used is closed.
     """
-    from edgeml.serving.golden import check_golden
+    from edgeml.serving.client.golden import check_golden
 
     try:
         task = _task_behind(engine, bundle, model)
@@ -197,9 +197,9 @@ def _checked_task(engine: TritonEngine, bundle: Bundle | None, model: str) -> Ta
 
 def _task_behind(engine: TritonEngine, bundle: Bundle | None, model: str) -> Task:
     """Return what prepares for a server's model; token ids need the tokenizer of its bundle."""
-    from edgeml.serving.contract import labels_of, task_of
-    from edgeml.serving.image_task import ServedImageTask
-    from edgeml.serving.text_task import ServedTextTask
+    from edgeml.serving.client.image_task import ServedImageTask
+    from edgeml.serving.client.text_task import ServedTextTask
+    from edgeml.serving.repository.contract import labels_of, task_of
 
     contract = engine.contract
     if engine.takes_files:
@@ -259,7 +259,7 @@ def serve_triton(
         ServerError: The server ended, or did not become ready in time.
         MissingExtraError: The extra [triton] is not installed.
     """
-    from edgeml.serving.server import start_triton
+    from edgeml.serving.server.serve import start_triton
 
     return start_triton(
         repository,

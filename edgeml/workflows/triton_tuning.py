@@ -14,17 +14,17 @@ from edgeml.core.files import write_json
 from edgeml.core.progress import Progress, ProgressEvent
 from edgeml.errors import InputError
 from edgeml.runtime.host import detect_host
-from edgeml.serving.config import (
+from edgeml.serving.repository.config import (
     CPU_CONFIG,
     DEFAULT_CONFIG,
     config_text,
     numpy_dtype_of,
     parse_config,
 )
-from edgeml.serving.repository import has_gpu
-from edgeml.serving.samples import WARMUP
-from edgeml.serving.server import start_triton
-from edgeml.serving.tuning import Row, Setting, Sweep, choose, make_settings, sweep
+from edgeml.serving.repository.samples import WARMUP
+from edgeml.serving.repository.selecting import has_gpu
+from edgeml.serving.server.serve import start_triton
+from edgeml.serving.tuning.sweeping import Row, Setting, Sweep, choose, make_settings, sweep
 
 TABLE = "tuning.json"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from edgeml.core.bundle import Bundle
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.install import install
-from edgeml.serving.installation import Installation
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.server import TritonServer, start_triton
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.installation.finding import Installation
+from edgeml.serving.installation.installing import install
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server.serve import TritonServer, start_triton
 from tests.unit.serving.tiny_bundle import make_lookup_bundle, make_tiny_bundle
 
 

@@ -10,8 +10,8 @@ import pytest
 import edgeml
 from edgeml.core.predictor import Predictor
 from edgeml.data.opening import open_image_data, prepare_images
-from edgeml.serving.installation import Installation
-from edgeml.serving.server import TritonServer
+from edgeml.serving.installation.finding import Installation
+from edgeml.serving.server.serve import TritonServer
 from edgeml.tasks.image import ImagePreprocessing
 from edgeml.training.checkpoint import read_checkpoint
 from tests.contract.predictor_contract import PredictorContract

@@ -23,14 +23,14 @@ from edgeml.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
-from edgeml.serving import running as running_module
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.golden import check_golden
-from edgeml.serving.http import get_json
-from edgeml.serving.launching import command_for
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.server import start_triton
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.golden import check_golden
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server import running as running_module
+from edgeml.serving.server.http import get_json
+from edgeml.serving.server.launching import command_for
+from edgeml.serving.server.serve import start_triton
 from edgeml.workflows.serving import connect_async
 from tests.contract.predictor_contract import PredictorContract
 from tests.unit.serving.certificates import make_certificate

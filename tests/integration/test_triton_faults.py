@@ -23,11 +23,11 @@ from edgeml.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.golden import check_golden
-from edgeml.serving.installation import BACKEND, STUB_MODULE
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.server import start_triton
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.golden import check_golden
+from edgeml.serving.installation.finding import BACKEND, STUB_MODULE
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server.serve import start_triton
 from tests.unit.serving.tiny_bundle import make_tiny_bundle
 
 pytestmark = pytest.mark.triton

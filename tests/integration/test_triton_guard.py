@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.golden import check_golden
-from edgeml.serving.guard_checks import GuardLimits
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.running import TritonServer
-from edgeml.serving.server import start_triton
-from edgeml.serving.status import status_of
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.golden import check_golden
+from edgeml.serving.guard.checks import GuardLimits
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server.running import TritonServer
+from edgeml.serving.server.serve import start_triton
+from edgeml.serving.server.status import status_of
 from tests.integration.killers import DEEP, WIDE, post
 
 pytestmark = pytest.mark.triton

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from edgeml.errors import ServerError
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.golden import check_golden
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.server import start_triton
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.golden import check_golden
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server.serve import start_triton
 
 pytestmark = pytest.mark.triton
 

@@ -14,9 +14,9 @@ import tritonclient.grpc as official
 from tritonclient.utils import InferenceServerException
 
 from edgeml.errors import ModelNotReadyError, ServerError
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.contract import task_of
-from edgeml.serving.golden import check_golden
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.golden import check_golden
+from edgeml.serving.repository.contract import task_of
 from edgeml.tasks.predictor import TaskPredictor
 from tests.unit.serving.tiny_bundle import LABELS, run_file
 

@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 
 from edgeml.errors import EdgemlError, HostError, ServerError
-from edgeml.serving import prechecks, supervising
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.golden import check_golden
-from edgeml.serving.http import get_json
-from edgeml.serving.processes import mark_of
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.running import TritonServer
-from edgeml.serving.server import start_triton
-from edgeml.serving.stubs import stubs_of
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.golden import check_golden
+from edgeml.serving.host.processes import mark_of
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server import prechecks, supervising
+from edgeml.serving.server.http import get_json
+from edgeml.serving.server.running import TritonServer
+from edgeml.serving.server.serve import start_triton
+from edgeml.serving.server.stubs import stubs_of
 from tests.integration.killers import DEEP, WIDE, post
 
 pytestmark = pytest.mark.triton

@@ -15,10 +15,10 @@ from tritonclient.utils import InferenceServerException
 
 import edgeml
 from edgeml.errors import InputError, IntegrityError, ModelNotReadyError, ServerError
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.golden import check_golden
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.server import start_triton
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.golden import check_golden
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server.serve import start_triton
 from tests.integration.test_triton_serving import burst, executions, tensor
 from tests.unit.serving.tiny_text import LABELS, MAX_LENGTH, make_text_bundle, make_texts
 

@@ -9,12 +9,12 @@ import pytest
 
 from edgeml.core.bundle import Bundle
 from edgeml.errors import InputError, ServerError
-from edgeml.serving.config import CPU_CONFIG, parse_config
-from edgeml.serving.control import load_model, unload_model
-from edgeml.serving.installation import Installation
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.server import TritonServer
+from edgeml.serving.installation.finding import Installation
+from edgeml.serving.repository.config import CPU_CONFIG, parse_config
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server.control import load_model, unload_model
+from edgeml.serving.server.serve import TritonServer
 from edgeml.workflows import triton_tuning
 from edgeml.workflows.triton_tuning import tune_triton
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from edgeml.core.files import sha256_of
 from edgeml.errors import InputError
-from edgeml.serving.contract import PARAMETER, decode_contract
 from edgeml.serving.lint.findings import Fault, Rule
 from edgeml.serving.lint.subjects import ConfigFile
-from edgeml.serving.publish import CONTRACT
+from edgeml.serving.repository.contract import PARAMETER, decode_contract
+from edgeml.serving.repository.publish import CONTRACT
 
 
 def _malformed(config: ConfigFile) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2
 
 from edgeml.serving.lint.findings import Fault, Rule
 from edgeml.serving.lint.subjects import ConfigFile
-from edgeml.serving.model_configs import COMPUTE_CAPABILITIES
+from edgeml.serving.repository.model_configs import COMPUTE_CAPABILITIES
 
 _CAPABILITY = re.compile(r"[1-9][0-9]*\.[0-9]")
 _THREADS = "intra_op_thread_count"

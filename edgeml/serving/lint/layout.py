@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeml.serving.config import DEFAULT_CONFIG, PYTHON
 from edgeml.serving.lint.findings import Fault, Rule
 from edgeml.serving.lint.graphs import Graph
 from edgeml.serving.lint.reading import CONFIGS, is_version
 from edgeml.serving.lint.subjects import ConfigFile, Model
-from edgeml.serving.samples import WARMUP
+from edgeml.serving.repository.config import DEFAULT_CONFIG, PYTHON
+from edgeml.serving.repository.samples import WARMUP
 
 _OWN_FOLDERS = (CONFIGS, WARMUP)
 _ARTEFACTS = ("*.onnx", "model.py")

@@ -9,9 +9,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from edgeml.errors import InputError
-from edgeml.serving.config import DEFAULT_CONFIG
 from edgeml.serving.lint.locating import Fields
 from edgeml.serving.lint.subjects import ConfigFile, Context, Model, Unreadable
+from edgeml.serving.repository.config import DEFAULT_CONFIG
 
 CONFIGS = "configs"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")

@@ -10,11 +10,11 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2
 
 from edgeml.errors import InputError
-from edgeml.serving.config import DEFAULT_CONFIG, ENSEMBLE, PYTHON
-from edgeml.serving.contract import PARAMETER, decode_contract
 from edgeml.serving.lint.graphs import Graph, GraphReader
 from edgeml.serving.lint.locating import Fields
 from edgeml.serving.lint.targets import Target
+from edgeml.serving.repository.config import DEFAULT_CONFIG, ENSEMBLE, PYTHON
+from edgeml.serving.repository.contract import PARAMETER, decode_contract
 
 _ONNX_PLATFORM = "onnxruntime_onnx"
 

@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 from edgeml.core.dtypes import DTYPES
 from edgeml.serving.lint.findings import Fault, Rule
 from edgeml.serving.lint.subjects import ConfigFile
-from edgeml.serving.samples import WARMUP
+from edgeml.serving.repository.samples import WARMUP
 
 _BYTES = {row.triton: np.dtype(row.numpy).itemsize for row in DTYPES}
 _INTEGERS = {row.triton for row in DTYPES if np.dtype(row.numpy).kind in "iu"} | {"TYPE_STRING"}

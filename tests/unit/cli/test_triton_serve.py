@@ -9,7 +9,7 @@ import pytest
 from edgeml.cli import triton_serve
 from edgeml.cli.main import main
 from edgeml.cli.triton_serve import _limits_of, show_server
-from edgeml.serving.guard_checks import GuardLimits
+from edgeml.serving.guard.checks import GuardLimits
 
 
 def limits(*words: str) -> GuardLimits | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.serving.config import parse_config
+from edgeml.serving.repository.config import parse_config
 
 
 @dataclass

@@ -11,8 +11,8 @@ from typing import Any
 import onnx
 import onnx.parser
 
-from edgeml.serving.config import config_text
-from edgeml.serving.contract import encode_contract
+from edgeml.serving.repository.config import config_text
+from edgeml.serving.repository.contract import encode_contract
 
 FLOAT = """
 <ir_version: 10, opset_import: ["": 18]>

@@ -20,9 +20,9 @@ from edgeml.errors import (
     ServerUnreachableError,
     SignatureError,
 )
-from edgeml.serving.config import CPU_CONFIG
-from edgeml.serving.model_configs import build_configs
-from edgeml.serving.options import ServingOptions
+from edgeml.serving.repository.config import CPU_CONFIG
+from edgeml.serving.repository.model_configs import build_configs
+from edgeml.serving.repository.options import ServingOptions
 from edgeml.workflows.serving import connect_async
 from tests.unit.serving.fake_server import FakeTriton, serving
 

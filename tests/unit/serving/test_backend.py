@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeml.serving.config import CPU_CONFIG, parse_config
-from edgeml.serving.installation import BACKEND, STUB_MODULE
-from edgeml.serving.publish import publish_bundle
+from edgeml.serving.installation.finding import BACKEND, STUB_MODULE
+from edgeml.serving.repository.config import CPU_CONFIG, parse_config
+from edgeml.serving.repository.publish import publish_bundle
 from tests.unit.serving.tiny_bundle import make_lookup_bundle, run_file
 
 

@@ -22,11 +22,11 @@ from edgeml.errors import (
     ServerUnreachableError,
     SignatureError,
 )
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.config import CPU_CONFIG
-from edgeml.serving.golden import check_golden
-from edgeml.serving.model_configs import build_configs
-from edgeml.serving.options import ServingOptions
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.golden import check_golden
+from edgeml.serving.repository.config import CPU_CONFIG
+from edgeml.serving.repository.model_configs import build_configs
+from edgeml.serving.repository.options import ServingOptions
 from tests.unit.serving.fake_server import FakeTriton, serving
 
 

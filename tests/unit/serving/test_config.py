@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from edgeml.core.dtypes import BY_NUMPY
 from edgeml.core.signature import ModelSignature, TensorSpec
 from edgeml.errors import InputError
-from edgeml.serving.config import (
+from edgeml.serving.repository.config import (
     CPU_CONFIG,
     DEFAULT_CONFIG,
     describe,
     parse_config,
     read_config,
 )
-from edgeml.serving.contract import decode_contract
-from edgeml.serving.model_configs import build_configs
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.samples import GoldenSamples
+from edgeml.serving.repository.contract import decode_contract
+from edgeml.serving.repository.model_configs import build_configs
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.samples import GoldenSamples
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -22,12 +22,12 @@ from edgeml.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
-from edgeml.serving import http_connections
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.config import CPU_CONFIG
-from edgeml.serving.faults import translate, translate_status
-from edgeml.serving.model_configs import build_configs
-from edgeml.serving.options import ServingOptions
+from edgeml.serving.client import http_connections
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.faults import translate, translate_status
+from edgeml.serving.repository.config import CPU_CONFIG
+from edgeml.serving.repository.model_configs import build_configs
+from edgeml.serving.repository.options import ServingOptions
 from tests.unit.serving.certificates import make_certificate
 from tests.unit.serving.fake_http import FakeHttp, _Handler, serving_http
 from tests.unit.serving.fake_server import FakeTriton, serving

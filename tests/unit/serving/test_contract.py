@@ -9,7 +9,7 @@ import pytest
 
 from edgeml.core.bundle import Bundle
 from edgeml.errors import InputError
-from edgeml.serving.contract import (
+from edgeml.serving.repository.contract import (
     contract_of,
     decode_contract,
     encode_contract,

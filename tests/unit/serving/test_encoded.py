@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from edgeml.errors import InputError
-from edgeml.serving.config import describe, parse_config, read_config
-from edgeml.serving.contract import decode_contract, labels_of, part_of
-from edgeml.serving.image_config import decoder_config, encoded_config
-from edgeml.serving.image_task import MAX_BYTES, ServedImageTask
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.repository import select_models
-from edgeml.serving.served import served_from, step_behind
-from edgeml.serving.wire import check_feed
+from edgeml.serving.client.image_task import MAX_BYTES, ServedImageTask
+from edgeml.serving.client.served import served_from, step_behind
+from edgeml.serving.client.wire import check_feed
+from edgeml.serving.repository.config import describe, parse_config, read_config
+from edgeml.serving.repository.contract import decode_contract, labels_of, part_of
+from edgeml.serving.repository.image_config import decoder_config, encoded_config
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.repository.selecting import select_models
 from tests.unit.serving.tiny_bundle import make_tiny_bundle
 
 BUILD = {"model": "clothing", "version": 3, "max_batch_size": 8}

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeml.errors import HostError, InputError
-from edgeml.serving.guard import Guard
-from edgeml.serving.guard_checks import GuardLimits, RefusedError, check_json, depth_of
+from edgeml.serving.guard.checks import GuardLimits, RefusedError, check_json, depth_of
+from edgeml.serving.guard.proxy import Guard
 
 INFER = "/v2/models/m/infer"
 ROW = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}

@@ -21,11 +21,11 @@ from edgeml.errors import (
     ServerUnreachableError,
     SignatureError,
 )
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.config import CPU_CONFIG
-from edgeml.serving.model_configs import build_configs
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.transport import address_of
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.transport import address_of
+from edgeml.serving.repository.config import CPU_CONFIG
+from edgeml.serving.repository.model_configs import build_configs
+from edgeml.serving.repository.options import ServingOptions
 from tests.unit.serving.fake_http import FakeHttp, serving_http
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from edgeml.errors import HostError
-from edgeml.serving import install as install_module
-from edgeml.serving import installation, libraries
-from edgeml.serving.install import install
-from edgeml.serving.installation import environment_path, find_installation, home
+from edgeml.serving.installation import finding as installation
+from edgeml.serving.installation import installing as install_module
+from edgeml.serving.installation import libraries
+from edgeml.serving.installation.finding import environment_path, find_installation, home
+from edgeml.serving.installation.installing import install
 
 
 def fake_wheels(site: Path, minor: int) -> None:

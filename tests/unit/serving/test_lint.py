@@ -18,8 +18,8 @@ from edgeml.errors import InputError, MissingExtraError
 from edgeml.serving.lint import RULES, Finding, lint_repository
 from edgeml.serving.lint.locating import Fields
 from edgeml.serving.lint.targets import TARGETS, find_target
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.publish import publish_bundle
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.publish import publish_bundle
 from tests.unit.serving.lint_yard import FLOAT, Yard, parse
 from tests.unit.serving.tiny_bundle import make_lookup_bundle
 

@@ -11,20 +11,20 @@ from types import SimpleNamespace
 import pytest
 
 from edgeml.errors import HostError, InputError
-from edgeml.serving import choosing, prechecks
-from edgeml.serving.choosing import choose_installation, container_command
-from edgeml.serving.installation import Installation
-from edgeml.serving.launching import Launch, command_for
-from edgeml.serving.prechecks import (
+from edgeml.serving.installation.finding import Installation
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.server import choosing, prechecks
+from edgeml.serving.server.choosing import choose_installation, container_command
+from edgeml.serving.server.launching import Launch, command_for
+from edgeml.serving.server.prechecks import (
     check_gpu_there,
     check_on_gpu,
     check_shared_memory,
     check_stub_numpy,
 )
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.records import read_record, write_record
-from edgeml.serving.server import start_triton
-from edgeml.serving.status import ModelStatus
+from edgeml.serving.server.records import read_record, write_record
+from edgeml.serving.server.serve import start_triton
+from edgeml.serving.server.status import ModelStatus
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import pytest
 from edgeml.core.bundle import Bundle
 from edgeml.core.files import sha256_of
 from edgeml.errors import HostError, InputError, IntegrityError
-from edgeml.serving.config import CPU_CONFIG, DEFAULT_CONFIG, read_config
-from edgeml.serving.contract import contract_of, decode_contract
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.repository import select_models
+from edgeml.serving.repository.config import CPU_CONFIG, DEFAULT_CONFIG, read_config
+from edgeml.serving.repository.contract import contract_of, decode_contract
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.repository.selecting import select_models
 from tests.unit.serving.tiny_bundle import LABELS, make_tiny_bundle
 
 
@@ -189,7 +189,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from edgeml.core.bundle import Bundle
-from edgeml.serving import publish
+from edgeml.serving.repository import publish
 
 def stay(*arguments):
     print("here", flush=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgeml.errors import InputError
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.repository import select_models
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.repository.selecting import select_models
 
 
 def reasons(repository, **options):

@@ -24,11 +24,11 @@ from edgeml.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
-from edgeml.serving import shared_memory
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.config import CPU_CONFIG
-from edgeml.serving.model_configs import build_configs
-from edgeml.serving.options import ServingOptions
+from edgeml.serving.client import shared_memory
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.repository.config import CPU_CONFIG
+from edgeml.serving.repository.model_configs import build_configs
+from edgeml.serving.repository.options import ServingOptions
 from tests.unit.serving.fake_server import FakeTriton, serving
 
 
@@ -206,7 +206,7 @@ def test_another_machine_is_refused(url):
 CHILD = """
 import sys, time
 import numpy as np
-from edgeml.serving.client import TritonEngine
+from edgeml.serving.client.engine import TritonEngine
 engine = TritonEngine(sys.argv[1], model="clothing", shared_memory=True)
 engine.run({"image": np.zeros((1, 64, 64, 3), dtype=np.uint8)})
 print("ready", flush=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edgeml.errors import HostError, InputError
-from edgeml.serving.installation import home
-from edgeml.serving.plain import is_plain, make_link, remove_link
-from edgeml.serving.server import start_triton
-from edgeml.serving.server_log import fatal_line, last_log_line, says_port_taken
+from edgeml.serving.host.plain import is_plain, make_link, remove_link
+from edgeml.serving.installation.finding import home
+from edgeml.serving.server.serve import start_triton
+from edgeml.serving.server.server_log import fatal_line, last_log_line, says_port_taken
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])

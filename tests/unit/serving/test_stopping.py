@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeml.serving import stopping
-from edgeml.serving.stopping import end_server
+from edgeml.serving.server import stopping
+from edgeml.serving.server.stopping import end_server
 
 # Says that it is ready, then handles SIGTERM as its argument says, and writes to its output.
 _SERVER = """

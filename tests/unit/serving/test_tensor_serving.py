@@ -8,9 +8,9 @@ from tritonclient.grpc import service_pb2
 
 import edgeml
 from edgeml.errors import InputError
-from edgeml.serving.config import CPU_CONFIG, read_config
-from edgeml.serving.contract import decode_contract
-from edgeml.serving.publish import publish_bundle
+from edgeml.serving.repository.config import CPU_CONFIG, read_config
+from edgeml.serving.repository.contract import decode_contract
+from edgeml.serving.repository.publish import publish_bundle
 from tests.tensors import ONE, TWO, make_tensor_bundle
 from tests.unit.serving.fake_server import FakeTriton, serving
 

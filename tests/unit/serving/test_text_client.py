@@ -10,14 +10,14 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import deserialize_bytes_tensor
 
 from edgeml.errors import InputError, ServerError, SignatureError
-from edgeml.serving.client import TritonEngine
-from edgeml.serving.config import describe, parse_config
-from edgeml.serving.contract import labels_of, task_of
-from edgeml.serving.grpc_transport import make_request, read_answer
-from edgeml.serving.served import served_from, step_behind
-from edgeml.serving.text_config import text_config, tokenizer_config
-from edgeml.serving.text_task import ServedTextTask
-from edgeml.serving.wire import check_feed
+from edgeml.serving.client.engine import TritonEngine
+from edgeml.serving.client.grpc_transport import make_request, read_answer
+from edgeml.serving.client.served import served_from, step_behind
+from edgeml.serving.client.text_task import ServedTextTask
+from edgeml.serving.client.wire import check_feed
+from edgeml.serving.repository.config import describe, parse_config
+from edgeml.serving.repository.contract import labels_of, task_of
+from edgeml.serving.repository.text_config import text_config, tokenizer_config
 from edgeml.workflows.loading import task_of as task_of_bundle
 from tests.unit.serving.fake_server import FakeTriton, serving
 from tests.unit.serving.test_text_config import texts_of

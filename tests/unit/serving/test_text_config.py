@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from edgeml.serving.config import DEFAULT_CONFIG, describe, parse_config
-from edgeml.serving.contract import decode_contract, part_of
-from edgeml.serving.model_configs import build_configs
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.parts import labels_config
-from edgeml.serving.text_config import text_config, tokenizer_config
+from edgeml.serving.repository.config import DEFAULT_CONFIG, describe, parse_config
+from edgeml.serving.repository.contract import decode_contract, part_of
+from edgeml.serving.repository.model_configs import build_configs
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.parts import labels_config
+from edgeml.serving.repository.text_config import text_config, tokenizer_config
 
 GOLDEN = Path(__file__).parent / "golden"
 PARTS = {"tokenizer": tokenizer_config, "labels": labels_config, "text": text_config}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tokenizers
 
-from edgeml.serving.config import DEFAULT_CONFIG, parse_config
-from edgeml.serving.publish import publish_bundle
+from edgeml.serving.repository.config import DEFAULT_CONFIG, parse_config
+from edgeml.serving.repository.publish import publish_bundle
 from edgeml.workflows.loading import task_of
 from tests.unit.serving.test_backend import (
     RepeatingTensor,

@@ -13,11 +13,11 @@ import pytest
 import edgeml
 from edgeml.core.files import sha256_of
 from edgeml.errors import InputError, IntegrityError
-from edgeml.serving.config import DEFAULT_CONFIG, read_config
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.plans import COPIED_MODULES
-from edgeml.serving.publish import publish_bundle
-from edgeml.serving.repository import select_models
+from edgeml.serving.repository.config import DEFAULT_CONFIG, read_config
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.repository.plans import COPIED_MODULES
+from edgeml.serving.repository.publish import publish_bundle
+from edgeml.serving.repository.selecting import select_models
 from tests.unit.serving.tiny_text import make_text_bundle
 
 NAMES = ["sentiment", "sentiment_labels", "sentiment_text", "sentiment_tokenizer"]

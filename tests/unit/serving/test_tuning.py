@@ -7,11 +7,11 @@ import time
 import pytest
 
 from edgeml.errors import InputError, ServerError
-from edgeml.serving.config import CPU_CONFIG, config_text, parse_config
-from edgeml.serving.load import measure
-from edgeml.serving.model_configs import build_configs
-from edgeml.serving.options import ServingOptions
-from edgeml.serving.tuning import Row, Setting, Sweep, choose, make_settings
+from edgeml.serving.repository.config import CPU_CONFIG, config_text, parse_config
+from edgeml.serving.repository.model_configs import build_configs
+from edgeml.serving.repository.options import ServingOptions
+from edgeml.serving.tuning.load import measure
+from edgeml.serving.tuning.sweeping import Row, Setting, Sweep, choose, make_settings
 
 
 def _row(per_s: float, p99_ms: float, *, errors: int = 0, bound_ms: float = 20.0) -> Row:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edgeml.serving import watching
-from edgeml.serving.probing import make_probe
-from edgeml.serving.watching import ModelWatch
+from edgeml.serving.server import watching
+from edgeml.serving.server.probing import make_probe
+from edgeml.serving.server.watching import ModelWatch
 from tests.unit.serving.fake_models import CONFIG, UNHEALTHY, FakeModel, serving_model
 
 WARM = [

@@ -1,0 +1,1 @@
+"""A predictor on the other side of a network: engines, transports, tasks, errors."""

@@ -1,0 +1,1 @@
+"""A proxy before a server, which refuses what would kill it."""

@@ -1,0 +1,1 @@
+"""A Triton server without Docker: installed, found, and what it needs of the system."""

@@ -1,0 +1,1 @@
+"""What a bundle becomes in a model repository: configurations, contract, files."""

@@ -1,0 +1,1 @@
+"""A Triton server of our own: started, watched, cured, asked and ended."""

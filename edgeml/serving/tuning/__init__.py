@@ -1,0 +1,1 @@
+"""Which settings serve a model best: measured on the real server."""
