@@ -77,11 +77,12 @@ class RankingFields:
     heads: tuple[Head, ...] = (Head(name="positive"),)
 
     def __post_init__(self) -> None:
-        names = [field.name for field in (*self.request_ids, *self.candidate_ids)]
-        names += [*self.request_numbers, *self.candidate_numbers]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two columns are called {twice[0]!r}; each needs a name of its own")
+        ids = [field.name for field in (*self.request_ids, *self.candidate_ids)]
+        # A column may be both a code and a number; two codes or two numbers are told apart by name.
+        for names in (ids, [*self.request_numbers, *self.candidate_numbers]):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two columns are called {twice[0]!r}; each needs its own name")
         if not (self.candidate_ids or self.candidate_numbers):
             raise ValueError("nothing tells one candidate from another: no column of a candidate")
         if not self.heads or self.heads[0].kind != "binary":
