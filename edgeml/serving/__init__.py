@@ -1,5 +1,4 @@
-"""Triton: publish a bundle, install and run a server, talk to it. Behind the extra ``[triton]``."""
+"""Serving a bundle: Triton's parts behind the extra ``[triton]``, the HTTP app behind ``[serve]``.
 
-from edgeml._optional import require
-
-require("tritonclient.grpc", extra="triton")
+Each package asks for its own extra, so that neither part needs the other's.
+"""
