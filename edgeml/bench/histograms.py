@@ -28,7 +28,7 @@ def write_log(record: Record, path: Path) -> None:
         path: The file, ``.hlog`` by custom.
     """
     good = np.isfinite(record.response_ms)
-    begin_s = time.time() - record.seconds
+    begin_s = round(time.time() - record.seconds, 3)  # readers compare stamps as they are printed
     with path.open("w", encoding="ascii") as file:
         writer = HistogramLogWriter(file)
         writer.output_comment(f"[edgeml: {record.scenario}, {record.client}; nanoseconds]")

@@ -147,16 +147,23 @@ class HttpTarget(CallTarget):
         self._timeout_s = timeout_s
         self._read = read
         self._requests = [build_request(url, body, headers=headers) for body in bodies]
+        self._open: list[HttpConnection] = []
 
     def connect(self) -> Call:
         """Return a call over a connection of its own."""
         connection = HttpConnection(self._url, timeout_s=self._timeout_s)
+        self._open.append(connection)
         requests = self._requests
         return lambda sample: connection.ask(requests[sample])
 
     def check(self, sample: int, answer: Any) -> str | None:
         """Read the body and compare; after the clock has stopped."""
         return super().check(sample, self._read(answer))
+
+    def close(self) -> None:
+        """Close all callers' connections."""
+        for connection in self._open:
+            connection.close()
 
 
 def http_target(

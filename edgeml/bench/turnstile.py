@@ -71,5 +71,7 @@ class Turnstile:
                 self._free_since_ns = self._clock.now_ns()
 
     def stop(self) -> None:
-        """Let nobody through any more."""
+        """Let nobody through any more; what is left was never sent."""
+        if self._drop:
+            self.dropped.extend(range(self._next, len(self._due_ns)))
         self._next = len(self._due_ns)
