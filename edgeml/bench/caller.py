@@ -44,6 +44,11 @@ class Caller:
         for query in range(warmup):
             self._call(self._order[query % len(self._order)])
 
+    @property
+    def done_ns(self) -> int:
+        """When the last call ended."""
+        return self.rows[-1][2]
+
     def ask(self, query: int, *, able_ns: int | None = None) -> bool:
         """Send one query and wait for its end.
 

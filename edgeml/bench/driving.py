@@ -105,7 +105,7 @@ def _open_loop(
         while (taken := turnstile.take()) is not None:
             query, able_ns = taken
             callers[number].ask(query, able_ns=able_ns)
-            turnstile.give_back()
+            turnstile.give_back(callers[number].done_ns)
 
     team = _Team(callers, settings, clock)
     start_ns = team.start(work, prepare)

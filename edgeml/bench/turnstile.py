@@ -63,12 +63,16 @@ class Turnstile:
                     return query, max(due_ns, self._free_since_ns)
             return None
 
-    def give_back(self) -> None:
-        """Say that a caller who took a query is free again."""
+    def give_back(self, done_ns: int) -> None:
+        """Say that a caller who took a query is free again.
+
+        Args:
+            done_ns: When its call ended: what it did since then is the generator's own time.
+        """
         with self._state:
             self._free += 1
-            if self._free == 1:  # until now, nobody was there for an arrival
-                self._free_since_ns = self._clock.now_ns()
+            if self._free == 1:  # until then, nobody was there for an arrival
+                self._free_since_ns = done_ns
 
     def stop(self) -> None:
         """Let nobody through any more; what is left was never sent."""

@@ -31,7 +31,7 @@ def test_what_falls_due_while_nobody_is_free_is_dropped() -> None:
     turnstile, clock = _turnstile([1, 2, 3, 10], callers=1)
     assert turnstile.take() == (0, _MS)
     clock.advance(5)  # the answer comes at 6
-    turnstile.give_back()
+    turnstile.give_back(clock.time_ns)
     assert turnstile.take() == (3, 10 * _MS)
     assert turnstile.dropped == [1, 2]
 
@@ -40,7 +40,8 @@ def test_what_falls_due_while_nobody_is_free_waits_where_it_may() -> None:
     turnstile, clock = _turnstile([1, 2, 10], callers=1, when_busy="queue")
     assert turnstile.take() == (0, _MS)
     clock.advance(5)
-    turnstile.give_back()
+    turnstile.give_back(clock.time_ns)
+    clock.advance(2)  # the caller dawdles, which is the generator's own time
     # It could have been sent at 6, when the caller was free: the wait is not the generator's.
     assert turnstile.take() == (1, 6 * _MS)
     assert turnstile.dropped == []
@@ -52,7 +53,7 @@ def test_a_generator_that_oversleeps_is_late_and_drops_nothing() -> None:
     clock.advance(8)  # somebody kept the processor; the second caller was free all the time
     query, able_ns = turnstile.take() or (None, 0)
     assert (query, able_ns, clock.time_ns) == (1, 2 * _MS, 9 * _MS)
-    turnstile.give_back()
+    turnstile.give_back(clock.time_ns)
     assert turnstile.dropped == []
 
 
