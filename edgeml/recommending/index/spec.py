@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -118,7 +119,7 @@ def spec_for(num_vectors: int, dimension: int) -> IndexSpec:
     """
     if num_vectors <= 50_000:
         return IndexSpec(kind=IndexKind.FLAT)
-    num_lists = 1 << max(8, round(num_vectors**0.5).bit_length())
+    num_lists = num_lists_for(num_vectors)
     codes = VectorCode.PQ4 if dimension % 2 == 0 else VectorCode.UINT8
     return IndexSpec(
         kind=IndexKind.IVF,
@@ -128,3 +129,8 @@ def spec_for(num_vectors: int, dimension: int) -> IndexSpec:
         num_probes=max(16, num_lists // 20),
         candidates_per_result=3.0 if codes is VectorCode.PQ4 else 1.0,
     )
+
+
+def num_lists_for(num_vectors: int) -> int:
+    """Return twice the square root of a number of vectors, as a power of two, at least 16."""
+    return int(2 ** max(4, round(math.log2(2 * max(num_vectors, 1) ** 0.5))))

@@ -1,0 +1,1 @@
+"""Peers and scale of the recommender, each module a command."""
