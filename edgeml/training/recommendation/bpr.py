@@ -75,12 +75,13 @@ def train_bpr(
     best = BestSoFar[BprArrays](judge=judge, patience=settings.patience)
     known = np.bincount(users, minlength=num_users) > 0
     for epoch in range(1, settings.max_epochs + 1):
-        for rows in torch.randperm(len(pairs), generator=generator).split(settings.batch):
+        order = torch.randperm(len(pairs), generator=generator)
+        for rows in torch.split(order, settings.batch):
             user, positive = pairs[rows].unbind(1)
             negative = _negatives(user, owned, num_items, generator)
             loss = model.loss(user, positive, negative, l2=settings.l2)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
         if epoch % settings.look_every == 0 or epoch == settings.max_epochs:
             best.look(_arrays(model, known), epoch=epoch)

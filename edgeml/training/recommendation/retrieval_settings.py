@@ -1,4 +1,4 @@
-"""How retrieval models are trained: sizes and schedules, with the defaults that validation chose."""
+"""How retrieval models are trained: sizes and schedules; validation chose the defaults."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TwoTowerSettings:
         dropout: Share of a tower's inputs left out.
         code_dropout: Share of rows whose user or item code is hidden, so that features are learned
             to speak for what training never saw.
-        max_history: Events of a user's history that are read, drawn anew in each epoch.
+        max_history: Last events of a user's history that are read in training.
         batch: Rows of a step, each other's negatives.
         max_epochs: Passes over the log.
         look_every: Epochs between two looks at the validation figure.
