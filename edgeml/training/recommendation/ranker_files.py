@@ -20,7 +20,10 @@ _DESCRIPTION = "ranker.json"
 
 def save_ranker(trained: TrainedRanker, folder: Path) -> tuple[str, ...]:
     """Write a ranker into an existing folder and return the names of its files."""
-    state = {name: value.detach().clone() for name, value in trained.module.state_dict().items()}
+    state = {
+        name: value.detach().clone().contiguous()
+        for name, value in trained.module.state_dict().items()
+    }
     save_file(state, folder / _WEIGHTS)
     value = {
         "fields": trained.fields.to_json(),
