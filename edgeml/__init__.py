@@ -16,12 +16,16 @@ _HOMES = {
     "EdgemlError": "edgeml.errors",
     "ExportSettings": "edgeml.workflows.exporting",
     "Gate": "edgeml.core.gate",
+    "ImageOptions": "edgeml.workflows.training_images",
     "ModelSignature": "edgeml.core.signature",
     "Prediction": "edgeml.core.predictor",
     "Predictor": "edgeml.core.predictor",
+    "Profile": "edgeml.workflows.profiling.profile",
+    "ProfileSettings": "edgeml.workflows.profiling.settings",
     "Report": "edgeml.workflows.reporting",
     "ReportTable": "edgeml.workflows.reporting",
     "ServedBundle": "edgeml.workflows.web",
+    "ServiceLevel": "edgeml.workflows.profiling.settings",
     "ServingOptions": "edgeml.serving.repository.options",
     "TensorSpec": "edgeml.core.signature",
     "TextTrainingSettings": "edgeml.training.text_settings",
@@ -39,6 +43,7 @@ _HOMES = {
     "load_items": "edgeml.workflows.checkpoints",
     "load_split": "edgeml.workflows.checkpoints",
     "load_texts": "edgeml.workflows.finding",
+    "profile": "edgeml.workflows.profiling.profile",
     "publish": "edgeml.workflows.serving",
     "serve": "edgeml.workflows.web",
     "serve_triton": "edgeml.workflows.serving",
@@ -55,12 +60,16 @@ __all__ = [
     "EdgemlError",
     "ExportSettings",
     "Gate",
+    "ImageOptions",
     "ModelSignature",
     "Prediction",
     "Predictor",
+    "Profile",
+    "ProfileSettings",
     "Report",
     "ReportTable",
     "ServedBundle",
+    "ServiceLevel",
     "ServingOptions",
     "TensorSpec",
     "TextTrainingSettings",
@@ -79,6 +88,7 @@ __all__ = [
     "load_items",
     "load_split",
     "load_texts",
+    "profile",
     "publish",
     "serve",
     "serve_triton",
@@ -110,9 +120,12 @@ if TYPE_CHECKING:
     from edgeml.workflows.exporting import ExportSettings, export
     from edgeml.workflows.finding import Texts, find_data, load_texts
     from edgeml.workflows.loading import load
+    from edgeml.workflows.profiling.profile import Profile, profile
+    from edgeml.workflows.profiling.settings import ProfileSettings, ServiceLevel
     from edgeml.workflows.reporting import Report, ReportTable, write_report
     from edgeml.workflows.serving import connect, connect_async, publish, serve_triton
     from edgeml.workflows.training import finetune
+    from edgeml.workflows.training_images import ImageOptions
     from edgeml.workflows.tuning import tune
     from edgeml.workflows.verifying import verify
     from edgeml.workflows.web import ServedBundle, serve

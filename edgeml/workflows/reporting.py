@@ -11,7 +11,7 @@ from typing import Any
 from edgeml.core.files import write_json
 
 _WIDTH, _HEIGHT, _MARGIN = 640, 220, 40
-_STYLE = """
+STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:68rem;padding:0 1rem}
 body{color:#1b1f24}
 table{border-collapse:collapse;margin:1rem 0;width:100%}
@@ -151,10 +151,11 @@ def render_html(report: Report) -> str:
     ]
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
-        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>",
+        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>",
         _pairs("Source", report.source),
-        f"<h2>Variants and targets</h2>{_table(report)}",
     ]
+    if report.rows:
+        parts.append(f"<h2>Variants and targets</h2>{_table(report)}")
     if timed:
         parts.append(f"<h2>Median latency, batch 1, ms</h2>{_bars(timed)}")
     if report.curve:
@@ -238,4 +239,13 @@ def _curve(points: Sequence[tuple[float, float]]) -> str:
     )
 
 
-__all__ = ["COLUMNS", "Column", "Report", "ReportTable", "cell", "render_html", "write_report"]
+__all__ = [
+    "COLUMNS",
+    "STYLE",
+    "Column",
+    "Report",
+    "ReportTable",
+    "cell",
+    "render_html",
+    "write_report",
+]
