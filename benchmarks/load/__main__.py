@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.agreement import compare_with_loadgen
+from benchmarks.load.beside_perf_analyzer import compare_with_perf_analyzer
 from benchmarks.load.client_floors import measure_floors
 from benchmarks.load.known_servers import measure_queue, measure_stall
 from benchmarks.load.spinning import measure_spinning
 from edgeml.runtime.host import detect_host
 
-PARTS = ("floors", "loadgen", "stall", "queue", "spinning")
+PARTS = ("floors", "loadgen", "perf-analyzer", "stall", "queue", "spinning")
 
 
 def main() -> None:
@@ -28,6 +29,12 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=3000, help="of each run beside LoadGen")
     parser.add_argument("--rate", type=float, default=120.0, help="queries a second beside LoadGen")
     parser.add_argument("--service-ms", type=float, default=4.5, help="of the model both ask")
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        default=Path("artifacts/clothing/bundle"),
+        help="what perf_analyzer and our engine ask (perf-analyzer)",
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="of each short run")
     parser.add_argument("--out", type=Path, help="a JSON file; parts that it has are replaced")
     given = parser.parse_args()
@@ -45,6 +52,8 @@ def main() -> None:
                 rate_per_s=given.rate,
                 service_ms=given.service_ms,
             )
+        elif part == "perf-analyzer":
+            found[part] = compare_with_perf_analyzer(given.bundle, pairs=5, num_queries=1500)
         elif part == "stall":
             found[part] = measure_stall()
         elif part == "queue":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+import edgeml.bench
 import edgeml.core
 import edgeml.tasks
 
@@ -43,6 +44,12 @@ CASES = (
         id="tasks",
         imports=tuple(_modules("edgeml.tasks", list(edgeml.tasks.__path__))),
         forbidden=_HEAVY,
+    ),
+    # The generator's process holds what it measures, and nothing that it does not need.
+    ImportCase(
+        id="bench",
+        imports=tuple(_modules("edgeml.bench", list(edgeml.bench.__path__))),
+        forbidden=("PIL", "grpc", "edgeml.workflows", *_HEAVY),
     ),
     # A client that sends tensors needs no pillow.
     ImportCase(

@@ -22,6 +22,7 @@ from edgeml.errors import (
     InferenceError,
     InputError,
     IntegrityError,
+    MeasurementError,
     MissingExtraError,
     ModelNotReadyError,
     ModelOutputError,
@@ -124,6 +125,11 @@ CASES = (
         facts={"reason": "index out of range"},
     ),
     ErrorCase(make=ClosedError, says="closed", builtin=RuntimeError),
+    ErrorCase(
+        make=lambda: MeasurementError("the generator died; look at it"),
+        says="the generator died; look at it",
+        builtin=RuntimeError,
+    ),
     ErrorCase(
         make=lambda: HostError(what="port 8001 is taken", needed="choose another"),
         says="port 8001 is taken; choose another",
