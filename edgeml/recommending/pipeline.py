@@ -153,7 +153,9 @@ class Pipeline:
         items, retrieval, by_popularity = self.retrieve(request, self.policy.num_candidates)
         ranking = np.full(len(items), np.nan, dtype=np.float32)
         weight = self.policy.ranking_weight
-        if self.ranker is None or weight == 0 or not len(items):
+        # What is popular has scores of another scale than those that the ranker has learnt from.
+        unfit = by_popularity and self.features.with_retrieval
+        if self.ranker is None or weight == 0 or unfit or not len(items):
             return _shortlist(items, retrieval, ranking, retrieval, by_popularity=by_popularity)
         ranking = self.rank(request, items, retrieval)
         return fuse(items, retrieval, ranking, weight=weight, by_popularity=by_popularity)
