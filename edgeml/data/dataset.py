@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.data.group_split import split_groups
 from edgeml.errors import DataError
 
 _MIN_PER_CLASS = 3
@@ -28,6 +30,12 @@ class ImageDataset:
         fingerprint: sha256 over names and contents, to recognise the same data again.
         source: Where the data came from, for reports.
         fixed_test: int64 indices of the test split that the set itself defines, or None.
+        fixed_validation: int64 indices of its validation split, or None.
+        groups: int64 ``(samples,)``: pictures that share a number must not be in two parts; None
+            where nobody says.
+        hashes: uint64 ``(samples,)`` of the contents, to find copies; None compares none.
+        near_copies_matter: Whether to look for near copies; a published set's are as they are.
+        odd: Files of a folder that are no samples of the set, counted by kind, for the report.
     """
 
     name: str
@@ -37,6 +45,11 @@ class ImageDataset:
     fingerprint: str
     source: Mapping[str, str] = field(default_factory=dict)
     fixed_test: npt.NDArray[np.int64] | None = None
+    fixed_validation: npt.NDArray[np.int64] | None = None
+    groups: npt.NDArray[np.int64] | None = None
+    hashes: npt.NDArray[np.uint64] | None = None
+    near_copies_matter: bool = True
+    odd: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,46 +102,88 @@ class Split:
         }
 
 
-def make_split(dataset: ImageDataset, *, seed: int, validation_share: float = 1 / 12) -> Split:
-    """Split each class by the same shares, seeded; a test split that the set defines is kept.
+def make_split(
+    dataset: ImageDataset,
+    *,
+    seed: int,
+    validation_share: float = 1 / 12,
+    test_share: float | None = None,
+    keep_together: npt.NDArray[np.int64] | None = None,
+    excluded: npt.NDArray[np.int64] | None = None,
+) -> Split:
+    """Split each class by the same shares, seeded; parts that the set defines are kept.
 
     Args:
         dataset: What to split.
         seed: Seed of the shuffle.
-        validation_share: Share of what is not test; also the share of test where the set defines
-            none.
+        validation_share: Share of what is not test.
+        test_share: Share of test where the set defines none; None takes ``validation_share``.
+        keep_together: int64 ``(samples,)``: pictures that share a number stay together; None takes
+            the set's groups.
+        excluded: int64 indices that no part may use, or None.
 
     Returns:
         Three disjoint parts, each with every class.
 
     Raises:
-        DataError: A class has too few pictures to be in every part.
+        DataError: A class has too few pictures, or groups of pictures, to be in every part.
     """
+    fixed = {"validation": dataset.fixed_validation, "test": dataset.fixed_test}
+    bad = np.zeros(0, dtype=np.int64) if excluded is None else excluded
+    kept = {
+        name: np.setdiff1d(part, bad).astype(np.int64)
+        for name, part in fixed.items()
+        if part is not None
+    }
+    free = np.setdiff1d(np.arange(len(dataset.targets)), np.concatenate([bad, *kept.values()]))
+    shares = {"validation": validation_share, "test": test_share or validation_share}
+    drawn = {"train": 0.0} | {name: value for name, value in shares.items() if name not in kept}
+    _check_counts(dataset, free, list(drawn))
+    groups = dataset.groups if keep_together is None else keep_together
     rng = np.random.default_rng(seed)
-    fixed = dataset.fixed_test
-    free = np.ones(len(dataset.targets), dtype=bool)
-    if fixed is not None:
-        free[fixed] = False
-    parts: dict[str, list[npt.NDArray[np.int64]]] = {"train": [], "validation": [], "test": []}
-    for index, label in enumerate(dataset.labels):
-        members = rng.permutation(np.flatnonzero(free & (dataset.targets == index)))
-        if len(members) < _MIN_PER_CLASS:
-            reason = (
-                f"the class '{label}' has {len(members)} pictures; at least {_MIN_PER_CLASS} are "
-                "needed, one each to train, to choose and to test; add pictures or remove the class"
-            )
-            raise DataError(source=dataset.name, reason=reason)
-        most = len(members) - 1 if fixed is not None else (len(members) - 1) // 2
-        held = min(most, max(1, round(len(members) * validation_share)))
-        parts["validation"].append(members[:held])
-        parts["test"].append(members[held : 2 * held] if fixed is None else members[:0])
-        parts["train"].append(members[2 * held :] if fixed is None else members[held:])
-    joined = {name: np.sort(np.concatenate(rows)).astype(np.int64) for name, rows in parts.items()}
-    return Split(
-        train=joined["train"],
-        validation=joined["validation"],
-        test=joined["test"] if fixed is None else np.sort(fixed).astype(np.int64),
-    )
+    if groups is not None and len(np.unique(groups[free])) < len(free) and len(drawn) > 1:
+        parts = split_groups(
+            dataset.targets, groups, free, shares=drawn, labels=dataset.labels, name=dataset.name,
+            rng=rng,
+        )  # fmt: skip
+    else:
+        parts = _deal_classes(dataset, free, drawn, rng)
+    return Split(**{**parts, **kept})
+
+
+def _check_counts(dataset: ImageDataset, free: npt.NDArray[np.int64], drawn: Sequence[str]) -> None:
+    counts = np.bincount(dataset.targets[free], minlength=len(dataset.labels))
+    least = _MIN_PER_CLASS if len(drawn) > 1 else 1
+    if counts.min() < least:
+        index = int(np.flatnonzero(counts < least)[0])
+        reason = (
+            f"the class '{dataset.labels[index]}' has {counts[index]} pictures; at least {least} "
+            "are needed, one each to train, to choose and to test; add pictures or remove the "
+            "class"
+        )
+        raise DataError(source=dataset.name, reason=reason)
+
+
+def _deal_classes(
+    dataset: ImageDataset,
+    free: npt.NDArray[np.int64],
+    shares: Mapping[str, float],
+    rng: np.random.Generator,
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Deal the pictures of each class out by themselves."""
+    parts: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in shares}
+    held = [name for name in shares if name != "train"]
+    order = free[np.argsort(dataset.targets[free], kind="stable")]
+    bounds = np.searchsorted(dataset.targets[order], np.arange(len(dataset.labels) + 1))
+    for start, end in itertools.pairwise(bounds.tolist()):
+        members = rng.permutation(order[start:end])
+        at, most = 0, (len(members) - 1) // max(1, len(held))
+        for name in held:
+            count = min(most, max(1, round(len(members) * shares[name])))
+            parts[name].append(members[at : at + count])
+            at += count
+        parts["train"].append(members[at:])
+    return {name: np.sort(np.concatenate(rows)).astype(np.int64) for name, rows in parts.items()}
 
 
 def make_text_split(dataset: TextDataset, *, seed: int, validation_share: float = 1 / 10) -> Split:

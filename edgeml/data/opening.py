@@ -16,6 +16,7 @@ from edgeml.data.dataset import ImageDataset, TextDataset
 from edgeml.data.davidson import load_davidson
 from edgeml.data.fashion_mnist import load_fashion_mnist
 from edgeml.data.image_folder import load_image_folder
+from edgeml.data.image_tables import TABLE_SUFFIXES, load_image_manifest
 from edgeml.data.product_reviews import load_product_reviews
 from edgeml.data.sst2 import load_sst2, load_sst2_phrase_dev, load_sst2_phrases
 from edgeml.data.text_table import load_text_folder, load_text_table
@@ -35,29 +36,47 @@ _IN_MEMORY_BYTES = 1 << 30
 _NAMED_FILES = 3
 
 
-def open_image_data(data: str | Path) -> ImageDataset:
-    """Open pictures by the name of a data set or by the path of a folder.
+def open_image_data(data: str | Path, *, groups: str | Path | None = None) -> ImageDataset:
+    """Open pictures by the name of a data set, the path of a folder, or a manifest.
 
     Args:
-        data: Such as ``fashion-mnist``, or a folder ``class/xxx.png``.
+        data: Such as ``fashion-mnist``; a folder ``class/xxx.png``; or a ``.csv`` or ``.tsv`` file
+            with the columns ``file`` and ``label``.
+        groups: Table with the columns ``file`` and ``group`` of a folder's pictures; None takes the
+            folder's own ``groups.csv``, where there is one.
 
     Raises:
-        DataError: There is no such set or folder, or it is unfit.
+        DataError: There is no such set, folder or table, or it is unfit.
+        InputError: Groups were given for a named set or a manifest, which has a column for them.
     """
-    if isinstance(data, str) and data in NAMED:
-        return NAMED[data]()
-    folder = Path(data)
-    if not folder.exists():
-        reason = f"neither a data set ({', '.join(NAMED)}) nor a folder has this name; check it"
+    named = isinstance(data, str) and data in NAMED
+    path = Path(data)
+    table = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
+    if groups is not None and (named or table):
+        raise InputError(
+            "groups are for a folder of pictures; a manifest has a column 'group', and a named set "
+            "has parts of its own; leave them out",
+            item="--groups",
+        )
+    if named:
+        return NAMED[str(data)]()
+    if not path.exists():
+        reason = (
+            f"neither a data set ({', '.join(NAMED)}) nor a folder or manifest has this name; "
+            "check it"
+        )
         raise DataError(source=str(data), reason=reason)
-    return load_image_folder(folder)
+    if table:
+        return load_image_manifest(path)
+    return load_image_folder(path, groups=None if groups is None else Path(groups))
 
 
-def place_of(data: str | Path) -> dict[str, str]:
+def place_of(data: str | Path, *, groups: str | Path | None = None) -> dict[str, str]:
     """Return where data is, so that it is found again from any working directory."""
     if isinstance(data, str) and data in NAMED:
         return {"named": data}
-    return {"folder": str(Path(data).absolute())}
+    place = {"folder": str(Path(data).absolute())}
+    return place if groups is None else place | {"groups": str(Path(groups).absolute())}
 
 
 def reopen(described: Mapping[str, Any]) -> ImageDataset:
@@ -70,7 +89,9 @@ def reopen(described: Mapping[str, Any]) -> ImageDataset:
         DataError: It is not there any more.
     """
     place = described["place"]
-    return open_image_data(place["named"] if "named" in place else Path(place["folder"]))
+    if "named" in place:
+        return open_image_data(place["named"])
+    return open_image_data(Path(place["folder"]), groups=place.get("groups"))
 
 
 def open_text_data(
@@ -204,25 +225,50 @@ def prepare_images(
     Raises:
         DataError: Some pictures cannot be read; the message counts them and names the first.
     """
-    shape = (len(indices), preprocessing.height, preprocessing.width, 3)
-    images = _allocate(shape)
-    bad: list[str] = []
-    for row, index in enumerate(indices):
-        try:
-            images[row] = preprocessing.prepare(dataset.items[index])
-        except InputError as exc:
-            item, label = dataset.items[index], dataset.labels[dataset.targets[index]]
-            bad.append(f"{label}/{exc}" if isinstance(item, Path) else str(exc))
-        if row % 100 == 99 or row + 1 == len(indices):
-            progress(ProgressEvent(stage="prepare images", done=row + 1, total=len(indices)))
+    images, bad = prepare_usable(dataset, indices, preprocessing, progress=progress)
     if bad:
+        first = list(bad.values())[:_NAMED_FILES]
         more = f" (and {len(bad) - _NAMED_FILES} more)" if len(bad) > _NAMED_FILES else ""
         reason = (
-            f"{len(bad)} of {len(indices)} pictures cannot be used: "
-            f"{' | '.join(bad[:_NAMED_FILES])}{more}; mend or remove them"
+            f"{len(bad)} of {len(indices)} pictures cannot be used: {' | '.join(first)}{more}; "
+            "mend or remove them, or train with --skip-unreadable"
         )
         raise DataError(source=dataset.name, reason=reason)
     return images
+
+
+def prepare_usable(
+    dataset: ImageDataset,
+    indices: npt.NDArray[np.int64],
+    preprocessing: ImagePreprocessing,
+    *,
+    progress: Progress = silent,
+) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
+    """Run the image contract over part of a data set, whatever single pictures are like.
+
+    Args:
+        dataset: Where the pictures are.
+        indices: int64 ``(samples,)``, which ones, in which order.
+        preprocessing: The contract.
+        progress: Told every hundred pictures.
+
+    Returns:
+        uint8 ``(samples, height, width, 3)`` as of :func:`prepare_images`, zeros in the place of
+        unusable ones; and the index of each unusable one with what is wrong with it.
+    """
+    shape = (len(indices), preprocessing.height, preprocessing.width, 3)
+    images = _allocate(shape)
+    bad: dict[int, str] = {}
+    for row, index in enumerate(indices.tolist()):
+        try:
+            images[row] = preprocessing.prepare(dataset.items[index])
+        except InputError as exc:
+            images[row] = 0
+            item, label = dataset.items[index], dataset.labels[dataset.targets[index]]
+            bad[index] = f"{label}/{exc}" if isinstance(item, Path) else str(exc)
+        if row % 100 == 99 or row + 1 == len(indices):
+            progress(ProgressEvent(stage="prepare images", done=row + 1, total=len(indices)))
+    return images, bad
 
 
 def _allocate(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

@@ -27,6 +27,7 @@ def assemble_image_classifier(
     preprocessing: ImagePreprocessing,
     *,
     integer_input: bool = False,
+    temperature: float = 1.0,
 ) -> onnx.ModelProto:
     """Wrap a core that maps normalised pixels to logits.
 
@@ -36,6 +37,7 @@ def assemble_image_classifier(
         preprocessing: Whose normalisation goes into the graph.
         integer_input: Feed the uint8 values past the core's first QuantizeLinear, see the module's
             head.
+        temperature: Divides the logits.
 
     Returns:
         A checked model with exactly this signature.
@@ -55,7 +57,13 @@ def assemble_image_classifier(
         _bypass_quantizer(graph, core_input, "edgeml_planes")
     else:
         head += _arithmetic(graph, preprocessing, core_input)
-    tail = [helper.make_node("Softmax", [core_output], [probabilities.name], axis=-1)]
+    tail, logits = [], core_output
+    if temperature != 1.0:
+        logits = "edgeml_scaled_logits"
+        value = np.array(1 / temperature, dtype=np.float32)
+        graph.initializer.append(numpy_helper.from_array(value, "edgeml_temperature"))
+        tail.append(helper.make_node("Mul", [core_output, "edgeml_temperature"], [logits]))
+    tail.append(helper.make_node("Softmax", [logits], [probabilities.name], axis=-1))
     nodes = [*head, *graph.node, *tail]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)

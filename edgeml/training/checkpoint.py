@@ -7,12 +7,13 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -21,7 +22,7 @@ from edgeml._optional import require
 from edgeml.core.files import check_place, sha256_of, staged_folder, write_json
 from edgeml.errors import DataError, InputError
 from edgeml.tasks.text import TOKENIZER
-from edgeml.training.backbones import build, find_backbone
+from edgeml.training.image_models import rebuild_image_model
 
 if TYPE_CHECKING:
     from edgeml.training.text_files import SavedTokenizer
@@ -53,6 +54,8 @@ class Checkpoint:
         seen: uint64 hashes of the samples that training and the choice of an epoch have seen.
         training: Settings, history and accuracy.
         provenance: Seed, weights, library versions.
+        architecture: How to build an image classifier's network again, as JSON values; empty for a
+            packaged backbone and for texts.
     """
 
     task: str
@@ -64,6 +67,7 @@ class Checkpoint:
     seen: npt.NDArray[np.uint64]
     training: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    architecture: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_checkpoint_place(place: Path) -> None:
@@ -82,6 +86,7 @@ def write_checkpoint(
     model: nn.Module,
     *,
     tokenizer: SavedTokenizer | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a checkpoint whole or not at all.
 
@@ -90,20 +95,25 @@ def write_checkpoint(
         checkpoint: What it says of itself.
         model: Its network.
         tokenizer: A text classifier's; its folder is one in the hub's layout, too.
+        files: Further files by name, such as a report for people.
 
     Raises:
         InputError: ``place`` exists and is not a checkpoint.
     """
     check_checkpoint_place(place)
     with staged_folder(place) as folder:
-        files: tuple[str, ...] = (_WEIGHTS,)
+        hashed: tuple[str, ...] = (_WEIGHTS,)
         if tokenizer is None:
-            state = {name: value.contiguous() for name, value in model.state_dict().items()}
+            # Clones: safetensors refuses tensors that share memory, as tied weights do.
+            state = {
+                name: value.detach().clone(memory_format=torch.contiguous_format)
+                for name, value in model.state_dict().items()
+            }
             save_file(state, folder / _WEIGHTS)
         else:
             from edgeml.training.text_files import save_classifier
 
-            files = save_classifier(
+            hashed = save_classifier(
                 model, folder, tokenizer, labels=checkpoint.labels, name=checkpoint.model
             )
         arrays: dict[str, Any] = {part: checkpoint.split[part] for part in _PARTS}
@@ -117,8 +127,11 @@ def write_checkpoint(
             "data": dict(checkpoint.data),
             "training": dict(checkpoint.training),
             "provenance": dict(checkpoint.provenance),
-            "files": {name: sha256_of(folder / name) for name in (*files, _SPLIT)},
+            "architecture": dict(checkpoint.architecture),
+            "files": {name: sha256_of(folder / name) for name in (*hashed, _SPLIT)},
         }
+        for name, contents in (files or {}).items():
+            (folder / name).write_bytes(contents)
         write_json(folder / FILE, value)
 
 
@@ -128,7 +141,8 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
     Raises:
         InputError: ``path`` is not a checkpoint.
         DataError: It is one, and its files are damaged.
-        MissingExtraError: It is a text classifier, and the extra [hf] is not installed.
+        MissingExtraError: It is a text classifier, or an image classifier of a hub, and the extra
+            [hf] is not installed.
     """
     try:
         value = _described(path)
@@ -150,6 +164,7 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, nn.Module]:
             seen=seen,
             training=value["training"],
             provenance=value["provenance"],
+            architecture=value.get("architecture") or {},
         )
         model = _network(path, checkpoint)
     except _DAMAGE as exc:
@@ -206,9 +221,9 @@ def _network(path: Path, checkpoint: Checkpoint) -> nn.Module:
         from edgeml.training.text_files import load_classifier
 
         return load_classifier(path, num_labels=len(checkpoint.labels))
-    # The starter weights would be overwritten at once: random ones cost no package and no file.
-    backbone = find_backbone(checkpoint.model)
-    model = build(backbone, num_classes=len(checkpoint.labels), weights="random", seed=0)
+    model = rebuild_image_model(
+        checkpoint.model, checkpoint.architecture, num_classes=len(checkpoint.labels)
+    )
     model.load_state_dict(load_file(path / _WEIGHTS))
     return model
 

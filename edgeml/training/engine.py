@@ -11,7 +11,7 @@ from torch import nn
 
 from edgeml.core.signature import ModelSignature, Tensors
 from edgeml.errors import ClosedError
-from edgeml.training.loop import Normalisation
+from edgeml.training.image_history import Normalisation
 
 
 class TorchEngine:
@@ -23,6 +23,7 @@ class TorchEngine:
         signature: The bundle's signature.
         num_threads: Threads of torch, set for the whole process: torch has no other way.
         channels_last: Whether to use torch's faster memory layout instead of its default one.
+        temperature: Divides the logits.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class TorchEngine:
         *,
         num_threads: int,
         channels_last: bool = False,
+        temperature: float = 1.0,
     ) -> None:
         torch.set_num_threads(num_threads)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._model: nn.Module | None = model.eval().to(memory_format=self._layout)  # type: ignore[call-overload]
         self._normalisation = normalisation
         self._signature = signature
+        self._temperature = temperature
 
     @property
     def signature(self) -> ModelSignature:
@@ -66,7 +69,7 @@ class TorchEngine:
             # A copy: torch takes neither read-only nor flipped arrays, and runs batches, not sets.
             images = torch.from_numpy(np.array(tensors[self._signature.inputs[0].name]))
             pixels = self._normalisation.apply(images).contiguous(memory_format=self._layout)
-            probabilities = model(pixels).softmax(dim=1)
+            probabilities = (model(pixels) / self._temperature).softmax(dim=1)
         return {self._signature.outputs[0].name: probabilities.numpy()}
 
     def close(self) -> None:

@@ -34,8 +34,8 @@ def download_encoder(
     """
     if not _ID.fullmatch(name):
         raise InputError(
-            "there is no such folder, and this is no id of a model hub; 'minilm-l6', a folder with "
-            "config.json, or an id such as org/name was expected",
+            "there is no such folder, and this is no id of a model hub; a folder with "
+            f"config.json, or an id such as org/name was expected; {_advice(needed)}",
             item=name,
         )
     files = (*needed, _WEIGHTS) if weights else needed
@@ -65,11 +65,11 @@ def _ask(name: str, files: tuple[str, ...]) -> str:
     except (errors.RepositoryNotFoundError, errors.GatedRepoError) as exc:
         raise InputError(
             "the model hub has no such model, or shows it only to members; an id such as org/name, "
-            "a folder, or 'minilm-l6' was expected",
+            f"or a folder was expected; {_advice(files)}",
             item=name,
         ) from exc
     except Exception as exc:  # sockets, proxies, TLS and two HTTP libraries each have their own
-        raise _unreachable(name, exc) from exc
+        raise _unreachable(name, exc, files) from exc
     there = {row.rfilename for row in info.siblings or ()}
     lacking = [file for file in files if file not in there]
     if lacking:
@@ -117,16 +117,23 @@ def _download(name: str, revision: str, files: tuple[str, ...]) -> Path:
             huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=list(files))
         )
     except Exception as exc:
-        raise _unreachable(name, exc) from exc
+        raise _unreachable(name, exc, files) from exc
     finally:
         if shown:
             bars.enable_progress_bars()
 
 
-def _unreachable(name: str, exc: Exception) -> DataError:
+def _advice(files: tuple[str, ...]) -> str:
+    """Name the models that need no hub: of pictures or of texts."""
+    if "preprocessor_config.json" in files:
+        return "or use 'efficientnet-lite0', 'efficientnet-lite1' or 'efficientnet-lite2'"
+    return "or use 'minilm-l6'"
+
+
+def _unreachable(name: str, exc: Exception, files: tuple[str, ...]) -> DataError:
+    wanted = ", ".join(dict.fromkeys((*files, _WEIGHTS)))
     reason = (
         f"the model hub cannot be reached ({type(exc).__name__}), and no copy is in the local "
-        "cache; give a folder with config.json, model.safetensors and tokenizer.json, or use "
-        "'minilm-l6', which a package carries"
+        f"cache; give a folder with {wanted}, {_advice(files)}, which a package carries"
     )
     return DataError(source=name, reason=reason)

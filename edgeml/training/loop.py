@@ -1,4 +1,9 @@
-"""The training loop: warm-up, cosine decay, early stopping, the best epoch kept; seeded."""
+"""The training loop of image classifiers: seeded, resumable, the best epoch kept.
+
+AdamW, warm-up and half a cosine, the head alone first where asked, a running average of the weights
+that is evaluated beside them. After each epoch the whole state can be written to disk, from which a
+killed training goes on to the same weights, bit for bit on the same threads.
+"""
 
 from __future__ import annotations
 
@@ -6,72 +11,35 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from edgeml.core.progress import Progress, ProgressEvent, silent
 from edgeml.errors import DataError
-from edgeml.training.augmentation import augment
+from edgeml.training import figures, unfinished
+from edgeml.training.augmentation import augment, mix
+from edgeml.training.compute import ChosenCompute, Compute, choose_compute
+from edgeml.training.evaluating import evaluate_logits
+from edgeml.training.image_history import History, LabelledImages, Normalisation
+from edgeml.training.image_optimizing import (
+    ImageLoss,
+    grouped,
+    make_optimizer,
+    rate_share,
+    set_dropout,
+    set_norm_momentum,
+)
 from edgeml.training.settings import TrainingSettings
+from edgeml.training.unfinished import Saving
 
-_EVALUATION_BATCH = 250
 _CURVE_STEPS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledImages:
-    """Pictures, uint8 ``(samples, height, width, 3)``, and targets, int64 ``(samples,)``."""
-
-    images: npt.NDArray[np.uint8]
-    targets: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Normalisation:
-    """Channel means and deviations on the 0..255 scale; what the exported graph does first."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def apply(self, images: Tensor) -> Tensor:
-        """Turn uint8 ``(batch, height, width, 3)`` into float32 ``(batch, 3, height, width)``.
-
-        The result is a transposed view, which is torch's channels_last layout and the faster one
-        here.
-        """
-        mean = torch.tensor(self.mean)
-        scale = 1 / torch.tensor(self.std)
-        return ((images.float() - mean) * scale).permute(0, 3, 1, 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class History:
-    """What happened while training.
-
-    Attributes:
-        epochs: One row an epoch: losses, accuracies, seconds.
-        curve: Every twenty steps: step, smoothed training loss, learning rate.
-        best_epoch: The epoch whose weights were kept, from 1.
-        stopped_early: Whether patience ended it.
-        seconds: Wall time.
-    """
-
-    epochs: list[dict[str, float]]
-    curve: list[dict[str, float]]
-    best_epoch: int
-    stopped_early: bool
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the history as JSON values."""
-        return asdict(self)
+_MAX_NORM = 5.0
+_MEASURED_SAMPLES = 16
 
 
 def train(
@@ -81,6 +49,8 @@ def train(
     *,
     normalisation: Normalisation,
     settings: TrainingSettings,
+    head: frozenset[str] = frozenset(),
+    saving: Saving | None = None,
     progress: Progress = silent,
 ) -> History:
     """Fine-tune ``model`` in place; it ends with the weights of its best epoch, in evaluation mode.
@@ -91,30 +61,17 @@ def train(
         validation: What to choose the epoch by.
         normalisation: The contract's scaling.
         settings: How.
+        head: Names of the parameters that learn from the first epoch on, at the full rate.
+        saving: Where to keep the unfinished training after each epoch; None keeps none.
         progress: Told at every step.
 
     Raises:
-        DataError: The loss became NaN or infinite.
+        DataError: The loss became NaN or infinite, or the unfinished training is damaged.
+        InputError: There is no unfinished training to resume, or it is another one.
     """
     with _torch_state(settings):
-        return _Run(model, normalisation, settings, progress).fit(data, validation)
-
-
-def evaluate(
-    model: nn.Module, data: LabelledImages, normalisation: Normalisation
-) -> tuple[float, float]:
-    """Return mean cross-entropy and accuracy of a model in evaluation mode."""
-    model.eval()
-    loss, right = 0.0, 0
-    with torch.inference_mode():
-        for start in range(0, len(data.targets), _EVALUATION_BATCH):
-            part = slice(start, start + _EVALUATION_BATCH)
-            # Copies: torch warns of arrays that it could not write to.
-            logits = model(normalisation.apply(torch.from_numpy(np.array(data.images[part]))))
-            targets = torch.from_numpy(np.array(data.targets[part]))
-            loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
-            right += int((logits.argmax(dim=1) == targets).sum())
-    return loss / len(data.targets), right / len(data.targets)
+        run = _Run(model, data, normalisation, settings, head)
+        return run.fit(validation, saving, progress)
 
 
 class _Run:
@@ -123,121 +80,248 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
+        data: LabelledImages,
         normalisation: Normalisation,
         settings: TrainingSettings,
-        progress: Progress,
+        head: frozenset[str],
     ) -> None:
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.normalisation = normalisation
-        self.settings = settings
-        self.progress = progress
+        self.model, self.data, self.normalisation = model, data, normalisation
+        self.settings, self.head = settings, head
+        set_dropout(model, settings.dropout)
+        set_norm_momentum(model, settings.norm_momentum)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.optimizer = _optimizer(model, settings)
-        self.curve: list[dict[str, float]] = []
+        self.loss = ImageLoss(data.targets, settings)
+        self.average: dict[str, Tensor] = {}
+        self.kept: dict[str, Tensor] = {}
+        self.best = (-math.inf, -math.inf)
+        self.history = History()
         self.step = 0
         self.smoothed: float | None = None
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = settings.norm_momentum
-
-    def fit(self, data: LabelledImages, validation: LabelledImages) -> History:
-        started = time.perf_counter()
-        settings = self.settings
         # A last batch of one sample has no variance for batch normalisation: it is left out.
-        whole = max(1, len(data.targets) // settings.batch_size)
-        total = whole * settings.epochs
-        rows: list[dict[str, float]] = []
-        best, best_epoch, best_state = -1.0, 0, None
-        for epoch in range(1, settings.epochs + 1):
+        self.per_epoch = max(1, len(data) // settings.batch_size)
+        self.total = self.per_epoch * settings.epochs
+        self.compute = Compute(bf16=False, channels_last=True)
+        self.optimizer = make_optimizer(model, settings, head)
+
+    def fit(self, validation: LabelledImages, saving: Saving | None, progress: Progress) -> History:
+        settings, history = self.settings, self.history
+        if saving is not None and saving.resume:
+            tensors, values = unfinished.read_state(saving.place, saving.identity)
+            self._use(Compute(**values["compute"]))
+            self._restore(saving, tensors, values)
+            history = self.history
+        else:
+            chosen = self._measured()
+            history.compute = chosen.to_json()
+            self._use(chosen.compute)
+            if settings.averaging:
+                self.average = self._copy()
+            if saving is not None:
+                self._save(saving)
+        before, started = history.seconds, time.perf_counter()
+        for epoch in range(len(history.epochs) + 1, settings.epochs + 1):
             began = time.perf_counter()
-            train_loss = self._epoch(data, whole, total)
-            loss, accuracy = evaluate(self.model, validation, self.normalisation)
-            rows.append(
-                {
-                    "epoch": epoch,
-                    "train_loss": train_loss,
-                    "validation_loss": loss,
-                    "validation_accuracy": accuracy,
-                    "seconds": time.perf_counter() - began,
-                }
-            )
-            if accuracy > best:
-                best, best_epoch = accuracy, epoch
-                best_state = copy.deepcopy(self.model.state_dict())
-            elif epoch - best_epoch >= settings.patience:
+            train_loss = self._epoch(epoch, progress)
+            self._evaluate(validation, epoch, train_loss, began)
+            history.seconds = before + time.perf_counter() - started
+            if epoch - history.best_epoch >= settings.patience:
+                history.stopped_early = epoch < settings.epochs
                 break
-        assert best_state is not None
-        self.model.load_state_dict(best_state)
+            if saving is not None:
+                self._save(saving)
+        self.model.load_state_dict(self.kept)
+        self.model.requires_grad_()
         self.model.eval()
-        return History(
-            epochs=rows,
-            curve=self.curve,
-            best_epoch=best_epoch,
-            stopped_early=len(rows) < settings.epochs,
-            seconds=time.perf_counter() - started,
-        )
+        return history
 
-    def _epoch(self, data: LabelledImages, whole: int, total: int) -> float:
-        self.model.train()
-        order = torch.randperm(len(data.targets), generator=self.generator).numpy()
-        losses = 0.0
-        for batch in range(whole):
-            picks = order[batch * self.settings.batch_size : (batch + 1) * self.settings.batch_size]
-            loss = self._step(data.images[picks], data.targets[picks], total)
-            losses += loss
-            self.smoothed = loss if self.smoothed is None else 0.95 * self.smoothed + 0.05 * loss
-            self.step += 1
-            if self.step % _CURVE_STEPS == 0 or self.step == total:
-                rate = self.optimizer.param_groups[0]["lr"]
-                row = {"step": self.step, "train_loss": self.smoothed, "learning_rate": rate}
-                self.curve.append(row)
+    def _use(self, compute: Compute) -> None:
+        self.compute = compute
+        _lay_out(self.model, compute)
+
+    def _measured(self) -> ChosenCompute:
+        """Settle how steps are computed; no weight, and no later draw, depends on it."""
+        count = min(_MEASURED_SAMPLES, self.settings.batch_size, len(self.data))
+        images, targets = self.data.take(np.linspace(0, len(self.data) - 1, count).astype(np.int64))
+        trial: list[nn.Module] = []
+
+        def step(compute: Compute) -> None:
+            if not trial:
+                trial.append(copy.deepcopy(self.model).train())
+            _lay_out(trial[0], compute)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=compute.bf16):
+                logits = trial[0](self._pixels(images, compute))
+            self.loss(logits.float(), targets).backward()  # type: ignore[no-untyped-call]
+            trial[0].zero_grad(set_to_none=True)
+
+        with torch.random.fork_rng(devices=[]):
+            return choose_compute(self.settings.precision, step, num_steps=self.total)
+
+    def _pixels(self, images: Tensor, compute: Compute) -> Tensor:
+        pixels = self.normalisation.apply(images)
+        return pixels if compute.channels_last else pixels.contiguous()
+
+    def _epoch(self, epoch: int, progress: Progress) -> float:
+        frozen = epoch <= self.settings.frozen_epochs and bool(self.head)
+        for name, value in self.model.named_parameters():
+            value.requires_grad_(not frozen or name in self.head)
+        order = self.loss.order(self.data.targets, self.generator)
+        size, losses = self.settings.batch_size, 0.0
+        for number in range(self.per_epoch):
+            # What does not learn must not move its running statistics either.
+            self.model.train(not frozen)
+            losses += self._step(order[number * size : (number + 1) * size])
             note = f"loss {self.smoothed:.3f}"
-            self.progress(ProgressEvent(stage="train", done=self.step, total=total, note=note))
-        return losses / whole
+            progress(ProgressEvent(stage="train", done=self.step, total=self.total, note=note))
+        return losses / self.per_epoch
 
-    def _step(
-        self, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64], total: int
-    ) -> float:
-        settings = self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(
-                self.step, total, settings.warmup_share
-            )
-        batch = augment(torch.from_numpy(images), settings.augmentation, self.generator)
-        logits = self.model(self.normalisation.apply(batch))
-        loss = functional.cross_entropy(
-            logits, torch.from_numpy(targets), label_smoothing=settings.label_smoothing
-        )
+    def _step(self, picks: npt.NDArray[np.int64]) -> float:
+        settings, optimizer = self.settings, self.optimizer
+        rate = settings.peak_rate * rate_share(self.step, self.total, settings.warmup_share)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        optimizer.zero_grad(set_to_none=True)
+        loss = self._forward(picks)
         value = float(loss.detach())
         if not math.isfinite(value):
-            reason = f"the loss is {value} at step {self.step}; lower the learning rate"
-            raise DataError(source="training", reason=reason)
-        self.optimizer.zero_grad(set_to_none=True)
+            raise _no_number(value, self.step)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimizer.step()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _MAX_NORM)
+        optimizer.step()
+        self.step += 1
+        self._follow()
+        self.smoothed = value if self.smoothed is None else 0.95 * self.smoothed + 0.05 * value
+        if self.step % _CURVE_STEPS == 0 or self.step == self.total:
+            row = {"step": self.step, "train_loss": self.smoothed, "learning_rate": rate}
+            self.history.curve.append(row)
         return value
 
+    def _forward(self, picks: npt.NDArray[np.int64]) -> Tensor:
+        augmentation = self.settings.augmentation
+        images, targets = self.data.take(picks)
+        pixels = self._pixels(augment(images, augmentation, self.generator), self.compute)
+        mixed = (augmentation.mixup > 0 or augmentation.cutmix > 0) and len(picks) > 1
+        other, share = targets, 1.0
+        if mixed:
+            pixels, other, share = mix(pixels, augmentation, self.generator)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.compute.bf16):
+            logits = self.model(pixels)
+        if mixed:
+            return self.loss.blend(logits.float(), targets, other, share)
+        return self.loss(logits.float(), targets)
 
-def _schedule(step: int, total: int, warmup_share: float) -> float:
-    """Return the share of the peak rate: linear up, then half a cosine down."""
-    warmup = max(1, round(total * warmup_share))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    def _follow(self) -> None:
+        """Move the average towards the weights; slowly only after it has left the start."""
+        if not self.average:
+            return
+        decay = min(self.settings.averaging, (1 + self.step) / (10 + self.step))
+        state = self.model.state_dict()
+        with torch.no_grad():
+            for name, value in self.average.items():
+                if value.is_floating_point():
+                    value.lerp_(state[name], 1 - decay)
+                else:
+                    value.copy_(state[name])
+
+    def _evaluate(
+        self, validation: LabelledImages, epoch: int, train_loss: float, began: float
+    ) -> None:
+        row, key = self._scores(validation)
+        current = self._copy()
+        if self.average:
+            self.model.load_state_dict(self.average)
+            averaged, other = self._scores(validation)
+            row["accuracies"] = [row["validation_accuracy"], averaged["validation_accuracy"]]
+            if other > key:
+                row, key = {**row, **averaged, "averaged": True}, other
+            if key > self.best and row["averaged"]:
+                self.kept = self._copy()
+            self.model.load_state_dict(current)
+        if key > self.best:
+            self.best, self.history.best_epoch = key, epoch
+            self.kept = self.kept if row["averaged"] else current
+        seconds = time.perf_counter() - began
+        row = {"epoch": epoch, "train_loss": train_loss, **row, "seconds": seconds}
+        self.history.epochs.append(row)
+
+    def _scores(self, validation: LabelledImages) -> tuple[dict[str, Any], tuple[float, float]]:
+        """Return the figures of the present weights, and what they are compared by."""
+        logits = evaluate_logits(self.model, validation, self.normalisation)
+        if not np.isfinite(logits).all():
+            raise _no_number(math.nan, self.step)
+        loss = figures.negative_log_likelihood(logits, validation.targets)
+        accuracy = figures.accuracy_of(logits, validation.targets)
+        f1 = figures.macro_f1(logits, validation.targets)
+        row = {"validation_loss": loss, "validation_accuracy": accuracy, "validation_macro_f1": f1}
+        return {**row, "averaged": False}, (f1 if self.loss.balanced else accuracy, -loss)
+
+    def _copy(self) -> dict[str, Tensor]:
+        # A clone keeps the memory layout, on which the last bits of a sum may depend.
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _save(self, saving: Saving) -> None:
+        parts = {"weights": self.model.state_dict(), "average": self.average, "kept": self.kept}
+        tensors = {
+            f"{part}/{name}": value for part, rows in parts.items() for name, value in rows.items()
+        }
+        state: Any = self.optimizer.state_dict()
+        for index, moments in state["state"].items():
+            tensors.update({f"moments/{index}/{name}": value for name, value in moments.items()})
+        tensors["chance/order"] = self.generator.get_state()
+        tensors["chance/torch"] = torch.get_rng_state()
+        values = {
+            "step": self.step,
+            "smoothed": self.smoothed,
+            "best": [value if math.isfinite(value) else None for value in self.best],
+            "compute": {"bf16": self.compute.bf16, "channels_last": self.compute.channels_last},
+            "history": self.history.to_json(),
+        }
+        unfinished.write_state(saving.place, tensors, values, saving.identity)
+
+    def _restore(
+        self, saving: Saving, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+    ) -> None:
+        try:
+            self.history = History(**values["history"])
+            self.step, self.smoothed = values["step"], values["smoothed"]
+            first, second = (-math.inf if v is None else float(v) for v in values["best"])
+            self.best = (first, second)
+            parts = grouped(tensors)
+            self.model.load_state_dict(parts["weights"])
+            for name in ("average", "kept"):
+                setattr(self, name, self._as_weights(parts.get(name, {})))
+            self._restore_moments(parts.get("moments", {}))
+            self.generator.set_state(parts["chance"]["order"])
+            torch.set_rng_state(parts["chance"]["torch"])
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as exc:
+            reason = f"the unfinished training is damaged ({exc!r}); train without --resume"
+            raise DataError(source=str(saving.place), reason=reason) from exc
+        self.history.resumed += 1
+
+    def _as_weights(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors in the memory layout of the weights that have their names."""
+        state = self.model.state_dict()
+        return {name: torch.empty_like(state[name]).copy_(value) for name, value in rows.items()}
+
+    def _restore_moments(self, rows: Mapping[str, Tensor]) -> None:
+        moments: dict[int, dict[str, Tensor]] = {}
+        parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
+        for name, value in rows.items():
+            index, _, rest = name.partition("/")
+            like = parameters[int(index)]
+            if value.shape == like.shape and value.ndim:
+                value = torch.empty_like(like, requires_grad=False).copy_(value)
+            moments.setdefault(int(index), {})[rest] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
 
-def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.99),
-    )
+def _lay_out(model: nn.Module, compute: Compute) -> None:
+    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
+    model.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def _no_number(value: float, step: int) -> DataError:
+    reason = f"the loss is {value} at step {step}; lower the learning rate"
+    return DataError(source="training", reason=reason)
 
 
 @contextlib.contextmanager

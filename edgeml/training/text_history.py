@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -25,21 +24,6 @@ class LabelledTexts:
     rows: Sequence[EncodedText]
     targets: npt.NDArray[Any]
     num_classes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saving:
-    """Where an unfinished training lies.
-
-    Attributes:
-        place: Its folder.
-        identity: What a resumed training must have in common with it, as JSON values.
-        resume: Whether to go on from what is there.
-    """
-
-    place: Path
-    identity: Mapping[str, Any]
-    resume: bool = False
 
 
 @dataclass(kw_only=True)

@@ -21,11 +21,12 @@ from edgeml.core.progress import Progress, ProgressEvent, silent
 from edgeml.core.signature import Tensors
 from edgeml.errors import DataError
 from edgeml.tasks.text import EncodedText, length_batches
-from edgeml.training import text_report, text_state
-from edgeml.training.text_history import LabelledTexts, Saving, TextHistory
+from edgeml.training import figures, unfinished
+from edgeml.training.text_history import LabelledTexts, TextHistory
 from edgeml.training.text_optimizing import Loss, make_optimizer, rate_share
 from edgeml.training.text_precision import UsedPrecision, choose_precision
 from edgeml.training.text_settings import TextTrainingSettings
+from edgeml.training.unfinished import Saving
 
 Collate = Callable[[Sequence[EncodedText]], Tensors]
 
@@ -239,9 +240,9 @@ class _Run:
         logits = evaluate_logits(self.model, validation.rows, self.collate)
         if not np.isfinite(logits).all():
             raise _no_number(math.nan, self.step)
-        loss = text_report.negative_log_likelihood(logits, validation.targets)
-        accuracy = text_report.accuracy_of(logits, validation.targets)
-        f1 = text_report.macro_f1(logits, validation.targets)
+        loss = figures.negative_log_likelihood(logits, validation.targets)
+        accuracy = figures.accuracy_of(logits, validation.targets)
+        f1 = figures.macro_f1(logits, validation.targets)
         score = f1 if self.settings.class_weights == "balanced" else accuracy
         row = {"validation_loss": loss, "validation_accuracy": accuracy, "validation_macro_f1": f1}
         return {**row, "averaged": False}, (score, -loss)
@@ -271,10 +272,10 @@ class _Run:
             "best": list(self.best),
             "history": self.history.to_json(),
         }
-        text_state.write_state(saving.place, tensors, values, saving.identity)
+        unfinished.write_state(saving.place, tensors, values, saving.identity)
 
     def _restore(self, saving: Saving) -> None:
-        tensors, values = text_state.read_state(saving.place, saving.identity)
+        tensors, values = unfinished.read_state(saving.place, saving.identity)
         try:
             self.history = TextHistory(**values["history"])
             self.step, self.smoothed = values["step"], values["smoothed"]

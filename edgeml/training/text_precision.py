@@ -12,7 +12,7 @@ from typing import Any, Literal
 from edgeml.training.text_settings import Precision
 
 _CPUINFO = Path("/proc/cpuinfo")
-_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 _ROUNDS = 3
 # Less gain than this is noise, and fp32 is the more exact one.
 _MIN_SPEEDUP = 1.1
@@ -52,7 +52,7 @@ def choose_precision(
     """
     if wanted != "auto":
         return UsedPrecision(precision=wanted, reason="asked for", step_ms={})
-    if not processor_flags() & _FLAGS:
+    if not processor_flags() & BF16_FLAGS:
         reason = "this processor has no instructions for bfloat16"
         return UsedPrecision(precision="fp32", reason=reason, step_ms={})
     kinds: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")

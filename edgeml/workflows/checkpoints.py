@@ -39,7 +39,7 @@ def load_checkpoint(
     threads = check_threads(num_threads)
     from edgeml.training.checkpoint import read_checkpoint
     from edgeml.training.engine import TorchEngine
-    from edgeml.training.loop import Normalisation
+    from edgeml.training.image_history import Normalisation
 
     read, network = read_checkpoint(Path(checkpoint))
     if read.task == TEXT_TASK:
@@ -56,6 +56,7 @@ def load_checkpoint(
         task.signature,
         num_threads=threads,
         channels_last=channels_last,
+        temperature=float(read.training.get("temperature", 1.0)),
     )
     return TaskPredictor(task, engine)
 
@@ -138,8 +139,9 @@ def load_items(checkpoint: str | Path, *, part: str = "test") -> Texts:
 def training_report(checkpoint: str | Path) -> dict[str, Any]:
     """Return what a checkpoint's training noted about its validation part.
 
-    For texts: accuracy, macro F1, confusion matrix, each class, calibration and temperature,
-    hardest errors, effect of truncation. Empty where the training noted nothing.
+    Accuracy, macro F1, confusions, each class, calibration and temperature, hardest errors; for
+    texts the effect of truncation, for pictures the verdict on overfitting. Empty where the
+    training noted nothing.
 
     Raises:
         InputError: The folder is not a checkpoint.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from edgeml.core.progress import Progress
 from edgeml.data.dataset import ImageDataset, make_split
@@ -26,6 +26,7 @@ from edgeml.tasks.image import ImagePreprocessing
 from edgeml.training import encoders
 from edgeml.training.checkpoint import Checkpoint
 from edgeml.training.hub import IMAGE_FILES
+from edgeml.training.hub_classifiers import PixelsToLogits
 from edgeml.training.text_architectures import quiet
 from edgeml.workflows.hugging_face_processors import contract_of, load_processor, prove_contract
 from edgeml.workflows.hugging_face_source import match_labels
@@ -98,19 +99,6 @@ def open_hugging_face_image_source(
     )
 
 
-class _Logits(nn.Module):
-    """A classifier of transformers as a module from pixels to logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return logits ``(batch, classes)`` of float32 ``(batch, 3, height, width)``."""
-        logits: Tensor = self.model(pixel_values=pixels).logits
-        return logits
-
-
 def _config(encoder: encoders.Encoder) -> Any:
     """Return the configuration of a classifier of three-channel pictures, one class each."""
     try:
@@ -171,7 +159,7 @@ def _load(encoder: encoders.Encoder, contract: ImagePreprocessing, *, num_labels
         if found["missing_keys"] or found["mismatched_keys"]:
             lacking = sorted(map(str, (*found["missing_keys"], *found["mismatched_keys"])))
             raise ValueError(f"{len(lacking)} tensors are missing, such as {lacking[0]}")
-        network = _Logits(model.float()).eval()
+        network = PixelsToLogits(model.float()).eval()
         with torch.inference_mode():
             shape = network(torch.zeros(1, 3, contract.height, contract.width)).shape
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as exc:

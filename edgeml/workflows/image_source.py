@@ -22,7 +22,7 @@ from edgeml.tasks.image import INPUT, ImagePreprocessing, ImageTask
 from edgeml.tasks.samples import ArraySamples, Samples
 from edgeml.training.checkpoint import Checkpoint
 from edgeml.training.engine import TorchEngine
-from edgeml.training.loop import Normalisation
+from edgeml.training.image_history import Normalisation
 from edgeml.workflows.checkpoint_data import check_classes, describe_checkpoint, kept_split
 from edgeml.workflows.sources import Indices, Source
 
@@ -95,6 +95,7 @@ def image_source_of(
             frame="image",
             signature=task.signature,
             preprocessing=task.preprocessing.to_json(),
+            temperature=job.temperature,
         ),
         reading=Reading(),
         preprocessing=task.preprocessing.to_json(),
@@ -131,6 +132,7 @@ class _ImageJob:
         self.task = task
         self.dataset = dataset
         self.progress = progress
+        self.temperature = float(checkpoint.training.get("temperature", 1.0))
 
     def prepare(self, indices: Indices) -> ArraySamples:
         images = prepare_images(
@@ -164,6 +166,7 @@ class _ImageJob:
             Normalisation(mean=contract.mean, std=contract.std),
             self.task.signature,
             num_threads=num_threads,
+            temperature=self.temperature,
         )
         return read_outputs(engine.run(samples.feed(range(len(samples)))), Reading())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +14,7 @@ from edgeml.workflows.training_options import IMAGE_TASK, TEXT_TASK, check_optio
 if TYPE_CHECKING:
     from edgeml.training.settings import TrainingSettings
     from edgeml.training.text_settings import TextTrainingSettings
-
-_IMAGE_SIZE = 96
+    from edgeml.workflows.training_images import ImageOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,30 +59,38 @@ def finetune(
     label_column: str | None = None,
     multi_label_separator: str | None = None,
     resume: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    options: ImageOptions | None = None,
     progress: Progress = silent,
 ) -> Finetuned:
     """Fine-tune a pretrained image or text classifier.
 
     The data is split into train, validation and test by class, seeded; parts that the set itself
-    defines are kept. The split is stored in the checkpoint, and ``export`` keeps to it. A text
-    classifier's unfinished training lies in ``<out>.partial`` after each epoch.
+    defines are kept. The split is stored in the checkpoint, and ``export`` keeps to it. The
+    unfinished training lies in ``<out>.partial`` after each epoch. A checkpoint of pictures has a
+    ``report.html``.
 
     Args:
-        data: A named set such as ``fashion-mnist`` or ``sst2``, a folder ``class/xxx.png``, or a
-            table of texts and labels.
+        data: A named set such as ``fashion-mnist`` or ``sst2``; a folder ``class/xxx.png`` or a
+            table of files and labels; or a table of texts and labels.
         out: Folder of the checkpoint.
         task: ``image-classification`` or ``text-classification``.
-        model: Name of a backbone; for texts ``minilm-l6``, a folder in the hub's layout, or a hub
-            id. None takes ``efficientnet-lite0`` or ``minilm-l6``.
-        image_size: Side of the square input, in pixels; None is 96. Images only.
+        model: For images ``efficientnet-lite0``, ``-lite1``, ``-lite2``, ``resnet-18``, or
+            ``package.module:factory`` of a module of your own; for texts ``minilm-l6``; for both a
+            folder in the hub's layout, or a hub id. None takes the first of each.
+        image_size: Side of the square input, in pixels; None takes a hub model's own, or 96. Images
+            only.
         weights: ``pretrained``, or ``random`` to start from nothing.
         settings: Epochs, rate, seed, threads and the rest: TrainingSettings for images,
-            TextTrainingSettings for texts.
+            TextTrainingSettings for texts. None chooses for images by the size of the data.
         text_column: Column of the texts in a table; None looks for it. Texts only.
         label_column: Column of the labels, likewise.
         multi_label_separator: What separates several labels of one text; None: one each. Texts
             only.
-        resume: Whether to go on with an unfinished training from its last epoch. Texts only.
+        resume: Whether to go on with an unfinished training from its last epoch.
+        overrides: Fields of TrainingSettings by name that replace the ones chosen by the size of
+            the data. Images only, without ``settings``.
+        options: Groups, leaks, unreadable pictures, shares of the parts, profile. Images only.
         progress: Told at every step.
 
     Raises:
@@ -96,7 +104,8 @@ def finetune(
         "label_column": label_column,
         "multi_label_separator": multi_label_separator,
     }
-    check_options(task, image_size=image_size, resume=resume or None, **columns)
+    images = {"image_size": image_size, "overrides": overrides, "options": options}
+    check_options(task, images=images, texts=columns)
     if weights not in ("pretrained", "random"):
         raise InputError(f"weights is {weights!r}; 'pretrained' or 'random' was expected")
     if task == TEXT_TASK:
@@ -122,18 +131,18 @@ def finetune(
     from edgeml.training.settings import TrainingSettings
     from edgeml.workflows import training_images
 
-    accuracy, images = training_images.finetune_images(
+    accuracy, made = training_images.finetune_images(
         data=data,
         place=Path(out),
         model=model or training_images.DEFAULT_MODEL,
-        image_size=training_images.DEFAULT_SIZE if image_size is None else image_size,
+        image_size=image_size,
         weights=weights,
-        settings=of_kind(settings, TrainingSettings, task) or TrainingSettings(),
+        settings=of_kind(settings, TrainingSettings, task),
+        overrides=overrides or {},
+        options=options or training_images.ImageOptions(),
+        resume=resume,
         progress=progress,
     )
     return Finetuned(
-        checkpoint=Path(out),
-        accuracy=accuracy,
-        epochs=len(images.epochs),
-        seconds=images.seconds,
+        checkpoint=Path(out), accuracy=accuracy, epochs=len(made.epochs), seconds=made.seconds
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from edgeml.errors import InputError
@@ -12,14 +13,19 @@ TEXT_TASK = "text-classification"
 Settings = TypeVar("Settings")
 
 
-def check_options(task: str, *, image_size: int | None, **options: object) -> None:
-    """Refuse an unknown task, and options that are for another one."""
+def check_options(task: str, *, images: Mapping[str, object], texts: Mapping[str, object]) -> None:
+    """Refuse an unknown task, and options that are for another one.
+
+    Args:
+        task: What was asked for.
+        images: Options for pictures by name; None where not given.
+        texts: Options for texts, likewise.
+    """
     if task not in (IMAGE_TASK, TEXT_TASK):
         raise InputError(
             f"the task is '{task}'; {IMAGE_TASK} or {TEXT_TASK} was expected", item="--task"
         )
-    foreign = options if task == IMAGE_TASK else {"image_size": image_size}
-    for name, value in foreign.items():
+    for name, value in (texts if task == IMAGE_TASK else images).items():
         if value is not None:
             other = TEXT_TASK if task == IMAGE_TASK else IMAGE_TASK
             raise InputError(

@@ -58,12 +58,12 @@ def finetune_text(
     require("transformers", extra="hf")
     from edgeml.data.dataset import make_text_split
     from edgeml.data.opening import open_text_data, text_place_of
-    from edgeml.training import encoders, text_state
+    from edgeml.training import encoders, unfinished
     from edgeml.training.checkpoint import check_checkpoint_place, write_checkpoint
     from edgeml.training.text_settings import TextTrainingSettings
 
     check_checkpoint_place(out)
-    text_state.check_state_place(text_state.state_place(out))
+    unfinished.check_state_place(unfinished.state_place(out))
     settings = settings or TextTrainingSettings()
     settings = replace(settings, num_threads=check_threads(settings.num_threads))
     encoder = encoders.find_encoder(model, weights=weights)
@@ -93,10 +93,10 @@ def finetune_text(
         seed=settings.seed,
     )
     history, report = _train(
-        network, job, text_state.state_place(out), resume=resume, progress=progress
+        network, job, unfinished.state_place(out), resume=resume, progress=progress
     )
     write_checkpoint(out, _describe(job, history, report), network, tokenizer=job.tokenizer)
-    text_state.remove_state(text_state.state_place(out))
+    unfinished.remove_state(unfinished.state_place(out))
     return history.accuracy, history
 
 
@@ -255,9 +255,10 @@ def _train(
     network: nn.Module, job: _Job, state: Path, *, resume: bool, progress: Progress
 ) -> tuple[TextHistory, dict[str, Any]]:
     """Train in place; return the history, and the report on the validation part."""
-    from edgeml.training.text_history import LabelledTexts, Saving
+    from edgeml.training.text_history import LabelledTexts
     from edgeml.training.text_loop import evaluate_logits, train_text
     from edgeml.training.text_report import text_report
+    from edgeml.training.unfinished import Saving
 
     dataset, labels = job.dataset, job.dataset.labels
     task = TextTask(job.preprocessing, ClassLabels(names=labels), job.tokenizer.contents)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from edgeml.errors import InputError
-from edgeml.exporting.from_factory import looks_like_factory, open_factory
+from edgeml.core.factories import looks_like_factory
+from edgeml.exporting.from_factory import open_factory
 
 CODE = """
 import torch

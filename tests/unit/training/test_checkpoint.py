@@ -22,7 +22,7 @@ from edgeml.training.checkpoint import (
     write_checkpoint,
 )
 from edgeml.training.engine import TorchEngine
-from edgeml.training.loop import Normalisation
+from edgeml.training.image_history import Normalisation
 from tests.small import INPUT, OUTPUT, TASK
 
 CHECKPOINT = Checkpoint(

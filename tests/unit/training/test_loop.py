@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from edgeml.core.progress import ProgressEvent
 from edgeml.errors import DataError, InputError
-from edgeml.training.loop import LabelledImages, Normalisation, evaluate, train
+from edgeml.training.evaluating import evaluate
+from edgeml.training.image_history import LabelledImages, Normalisation
+from edgeml.training.loop import train
 from edgeml.training.settings import Augmentation, TrainingSettings
 
 NORMALISATION = Normalisation(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
@@ -209,13 +211,12 @@ def test_the_last_small_batch_is_left_out() -> None:
 def test_a_history_is_json() -> None:
     history = _train(_network())
     value = json.loads(json.dumps(history.to_json(), allow_nan=False))
-    assert set(value) == {"epochs", "curve", "best_epoch", "stopped_early", "seconds"}
+    assert set(value) == {
+        *("epochs", "curve", "best_epoch", "stopped_early", "seconds", "compute", "resumed"),
+    }
     assert set(value["epochs"][0]) == {
-        "epoch",
-        "train_loss",
-        "validation_loss",
-        "validation_accuracy",
-        "seconds",
+        *("epoch", "train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1"),
+        *("averaged", "seconds"),
     }
 
 

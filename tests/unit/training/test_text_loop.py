@@ -20,12 +20,13 @@ from edgeml.core.progress import ProgressEvent
 from edgeml.errors import DataError, InputError
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.text import TextPreprocessing, TextTask, fix_tokenizer
-from edgeml.training import text_precision, text_state
+from edgeml.training import text_precision, unfinished
 from edgeml.training.encoders import build_classifier, find_encoder
-from edgeml.training.text_history import LabelledTexts, Saving, TextHistory
+from edgeml.training.text_history import LabelledTexts, TextHistory
 from edgeml.training.text_loop import train_text
 from edgeml.training.text_optimizing import Loss, make_optimizer
 from edgeml.training.text_settings import TextTrainingSettings
+from edgeml.training.unfinished import Saving
 from tests.small_text import make_encoder, make_texts, make_tokenizer
 
 QUICK: dict[str, Any] = {
@@ -204,11 +205,11 @@ def test_a_damaged_or_foreign_state_is_refused(
 
 def test_nothing_to_resume_is_said_and_somebody_elses_folder_is_kept(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no unfinished training to resume"):
-        text_state.read_state(tmp_path / "none", {})
+        unfinished.read_state(tmp_path / "none", {})
     (tmp_path / "thesis.txt").write_text("irreplaceable")
-    text_state.remove_state(tmp_path)
+    unfinished.remove_state(tmp_path)
     with pytest.raises(InputError, match="exists and is not a unfinished training"):
-        text_state.check_state_place(tmp_path)
+        unfinished.check_state_place(tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
 

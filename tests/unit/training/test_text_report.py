@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from edgeml.training.text_report import (
+from edgeml.training.figures import (
     calibration_error,
     class_rows,
     fit_temperature,
     macro_f1,
     negative_log_likelihood,
     probabilities,
-    text_report,
 )
+from edgeml.training.text_report import text_report
 
 LOGITS = np.array([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [0.0, 0.5]], dtype=np.float32)
 TARGETS = np.array([0, 1, 1, 1])

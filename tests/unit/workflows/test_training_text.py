@@ -21,10 +21,10 @@ from edgeml.data.opening import open_text_data
 from edgeml.errors import ClosedError, DataError, InputError, SignatureError
 from edgeml.tasks.text import text_signature
 from edgeml.training.checkpoint import read_checkpoint, read_tokenizer
+from edgeml.training.figures import probabilities
 from edgeml.training.text_engine import TextTorchEngine
-from edgeml.training.text_report import probabilities
 from edgeml.training.text_settings import TextTrainingSettings
-from edgeml.training.text_state import state_place
+from edgeml.training.unfinished import state_place
 from tests.small_text import make_encoder, make_table, make_texts
 from tests.unit.cli.conftest import Run, run
 

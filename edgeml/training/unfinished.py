@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,21 @@ FILE = "state.json"
 _TENSORS = "state.safetensors"
 _SCHEMA_VERSION = 1
 _DAMAGE = (KeyError, OSError, TypeError, ValueError, SafetensorError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """Where an unfinished training lies.
+
+    Attributes:
+        place: Its folder.
+        identity: What a resumed training must have in common with it, as JSON values.
+        resume: Whether to go on from what is there.
+    """
+
+    place: Path
+    identity: Mapping[str, Any]
+    resume: bool = False
 
 
 def state_place(out: Path) -> Path:
