@@ -25,7 +25,7 @@ from edgeml.errors import (
 )
 from edgeml.serving.client.engine import TritonEngine
 from edgeml.serving.client.golden import check_golden
-from edgeml.serving.installation.finding import BACKEND, STUB_MODULE
+from edgeml.serving.installation.finding import backend_files
 from edgeml.serving.repository.publish import publish_bundle
 from edgeml.serving.server.serve import start_triton
 from tests.unit.serving.tiny_bundle import make_tiny_bundle
@@ -225,7 +225,7 @@ def test_numpy_2_in_the_stub_is_refused(triton, published, tmp_path):
     backends = tmp_path / "backends"
     (backends / "onnxruntime").mkdir(parents=True)
     (backends / "python").symlink_to(triton.backends / "python")
-    for file in (BACKEND / "onnxruntime/model.py", STUB_MODULE):
+    for file in backend_files():
         (backends / "onnxruntime" / file.name).write_text(file.read_text())
     site = Path(np.__file__).parents[1]
     (backends / "onnxruntime/edgeml.json").write_text(json.dumps({"site": str(site)}))

@@ -45,6 +45,11 @@ class Installation:
         return (self.backends / "onnxruntime" / "libtriton_onnxruntime.so").is_file()
 
 
+def backend_files() -> list[Path]:
+    """Return the files of our ONNX Runtime backend, which lie in one folder where they run."""
+    return [STUB_MODULE, *sorted((BACKEND / "onnxruntime").glob("*.py"))]
+
+
 def home(prefix: str | Path | None = None) -> Path:
     """Return the folder that holds our own installation.
 

@@ -25,9 +25,9 @@ from edgeml.serving.installation.finding import (
     BACKEND,
     PYTHON_MINORS,
     STAMP,
-    STUB_MODULE,
     Installation,
     assembled,
+    backend_files,
     environment_path,
     home,
     outdated,
@@ -175,8 +175,7 @@ def _write_backend(found: Installation, site: Path) -> None:
     texts = {
         # Beside Triton's own module, where every Python model of ours looks for it.
         found.backends / "python" / "edgeml.json": json.dumps({"site": str(site)}, indent=2) + "\n",
-        own / STUB_MODULE.name: STUB_MODULE.read_text(encoding="utf-8"),
-        own / "model.py": (BACKEND / "onnxruntime" / "model.py").read_text(encoding="utf-8"),
+        **{own / path.name: path.read_text(encoding="utf-8") for path in backend_files()},
     }
     for path, text in texts.items():
         if path.is_file() and path.read_text(encoding="utf-8") == text:

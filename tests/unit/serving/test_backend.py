@@ -96,7 +96,11 @@ def load_model_file(monkeypatch, path: Path, **changes):
     for name, value in {**parts, **changes}.items():
         setattr(triton, name, value)
     monkeypatch.setitem(sys.modules, triton.__name__, triton)
-    monkeypatch.syspath_prepend(str(STUB_MODULE.parent))  # and the path is put back afterwards
+    # The path is put back afterwards, and modules that know the stand-ins are forgotten.
+    for folder in (STUB_MODULE.parent, path.parent):
+        monkeypatch.syspath_prepend(str(folder))
+    for name in ("edgeml_session", "edgeml_declared"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     spec = importlib.util.spec_from_file_location("edgeml_test_backend", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -192,9 +196,9 @@ def test_requests_are_joined_and_answered_in_their_order(monkeypatch, backend, p
     session = model._session
 
     class Counting:
-        def run(self, outputs, feed):
+        def run(self, outputs, feed, options):
             runs.append(len(feed["image"]))
-            return session.run(outputs, feed)
+            return session.run(outputs, feed, options)
 
     monkeypatch.setattr(model, "_session", Counting())
     responses = model.execute([Request({"image": images}) for images in batches])
