@@ -78,6 +78,7 @@ def connect(
     timeout_s: float = 10.0,
     token: str | None = None,
     root_certificates: str | Path | None = None,
+    client_certificate: tuple[str | Path, str | Path] | None = None,
     shared_memory: bool = False,
 ) -> TaskPredictor:
     """Connect to a model on a Triton server: the same predictor as :func:`edgeml.load` gives.
@@ -97,6 +98,8 @@ def connect(
         token: Sent with each request as a bearer token; only over TLS, or on this machine.
         root_certificates: PEM file of whoever signed the server's certificate; None trusts whom the
             system trusts.
+        client_certificate: PEM files of our own certificate and of its key, for a server that asks
+            who is there (mutual TLS).
         shared_memory: Whether inputs go through this machine's shared memory; the server must be at
             its loopback address.
 
@@ -120,6 +123,7 @@ def connect(
         timeout_s=timeout_s,
         token=token,
         root_certificates=root_certificates,
+        client_certificate=client_certificate,
         shared_memory=shared_memory,
     )
     return TaskPredictor(_checked_task(engine, opened, model), engine)
@@ -133,6 +137,7 @@ async def connect_async(
     timeout_s: float = 10.0,
     token: str | None = None,
     root_certificates: str | Path | None = None,
+    client_certificate: tuple[str | Path, str | Path] | None = None,
 ) -> AsyncPredictor:
     """Connect to a model on a Triton server from an event loop.
 
@@ -147,6 +152,8 @@ async def connect_async(
         token: Sent with each request as a bearer token; only over TLS, or on this machine.
         root_certificates: PEM file of whoever signed the server's certificate; None trusts whom the
             system trusts.
+        client_certificate: PEM files of our own certificate and of its key, for a server that asks
+            who is there (mutual TLS).
 
     Raises:
         InputError: The URL is not one of gRPC, or what :func:`edgeml.connect` refuses.
@@ -167,7 +174,12 @@ async def connect_async(
     def opening() -> tuple[Task, TritonEngine]:
         opened = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle.read(bundle)
         engine = TritonEngine(
-            url, model=model, timeout_s=timeout_s, token=token, root_certificates=root_certificates
+            url,
+            model=model,
+            timeout_s=timeout_s,
+            token=token,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
         )
         return _checked_task(engine, opened, model), engine
 

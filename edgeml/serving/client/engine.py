@@ -40,6 +40,7 @@ class TritonEngine:
         token: Sent with each request as a bearer token.
         root_certificates: PEM file of whoever signed the server's certificate.
         shared_memory: Whether inputs go through this machine's shared memory.
+        client_certificate: PEM files of our own certificate and of its key, for mutual TLS.
 
     Raises:
         InputError: The URL is none of these, the token or the certificates do not go with it, or
@@ -60,6 +61,7 @@ class TritonEngine:
         token: str | None = None,
         root_certificates: str | Path | None = None,
         shared_memory: bool = False,
+        client_certificate: tuple[str | Path, str | Path] | None = None,
     ) -> None:
         self._timeout_s = checked_timeout(timeout_s)
         self._url = url
@@ -68,7 +70,12 @@ class TritonEngine:
         self._closed = False
         self._stale = False
         self._lock = threading.Lock()
-        self._address = address_of(url, token=token, root_certificates=root_certificates)
+        self._address = address_of(
+            url,
+            token=token,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
+        )
         self._transport = open_transport(self._address, shared_memory=shared_memory)
         try:
             self._served = self._read_served()

@@ -82,7 +82,7 @@ def unreachable(details: str, *, url: str) -> ServerUnreachableError:
     if any(word in details.lower() for word in _OF_TLS):
         return ServerUnreachableError(
             f"no encrypted connection comes about ({details}); a server with a certificate that is "
-            "trusted was expected; check the URL and root_certificates",
+            "trusted was expected; check the URL, root_certificates and client_certificate",
             url=url,
         )
     return ServerUnreachableError(

@@ -152,7 +152,10 @@ def credentials_of(address: Address) -> Any:
     """
     context_of(address)  # gRPC only logs what is wrong with a file
     roots = address.root_certificates
-    return grpc.ssl_channel_credentials(None if roots is None else roots.read_bytes())
+    certificate, key = address.client_certificate or (None, None)
+    return grpc.ssl_channel_credentials(
+        *(None if file is None else file.read_bytes() for file in (roots, key, certificate))
+    )
 
 
 def metadata_of(address: Address) -> tuple[tuple[str, str], ...]:

@@ -32,6 +32,8 @@ class Address:
         token: Sent with each request as ``authorization: Bearer``; None sends none.
         root_certificates: PEM file of whoever signed the server's certificate; None trusts whom
             the system trusts.
+        client_certificate: PEM files of our own certificate and of its key, for a server that asks
+            who is there; None shows none.
     """
 
     url: str
@@ -40,6 +42,7 @@ class Address:
     port: int
     token: str | None = None
     root_certificates: Path | None = None
+    client_certificate: tuple[Path, Path] | None = None
 
     @property
     def secure(self) -> bool:
@@ -58,7 +61,11 @@ class Address:
 
 
 def address_of(
-    url: str, *, token: str | None = None, root_certificates: str | Path | None = None
+    url: str,
+    *,
+    token: str | None = None,
+    root_certificates: str | Path | None = None,
+    client_certificate: tuple[str | Path, str | Path] | None = None,
 ) -> Address:
     """Read a URL.
 
@@ -66,6 +73,7 @@ def address_of(
         url: ``grpc://host:port``, ``http://host:port``, or ``grpcs`` and ``https`` for TLS.
         token: Bearer token.
         root_certificates: PEM file.
+        client_certificate: PEM files of a certificate and of its key.
 
     Raises:
         InputError: It is another kind of URL, certificates are given for a plain one or cannot be
@@ -82,6 +90,7 @@ def address_of(
     if parts.path.strip("/") or parts.query or parts.username:
         raise InputError(f"the URL is '{url}'; nothing after the port was expected; {expected}")
     certificates = None if root_certificates is None else Path(root_certificates)
+    pair = None if client_certificate is None else _pair_of(client_certificate)
     address = Address(
         url=url,
         scheme=parts.scheme,
@@ -89,11 +98,14 @@ def address_of(
         port=port,
         token=token,
         root_certificates=certificates,
+        client_certificate=pair,
     )
-    if certificates is not None and not address.secure:
+    files = [*([] if certificates is None else [certificates]), *(pair or ())]
+    if files and not address.secure:
         raise InputError(f"the URL is '{url}' and certificates are given; grpcs or https was meant")
-    if certificates is not None and not certificates.is_file():
-        raise InputError(f"'{certificates}' is no file; a PEM file of certificates was expected")
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"'{file}' is no file; a PEM file of certificates was expected")
     if token is not None and not (address.secure or address.local):
         raise InputError(
             f"a token for '{url}' would be sent in the clear; TLS was expected; use grpcs or https"
@@ -101,6 +113,14 @@ def address_of(
     if token is not None and (not token.isascii() or not token.isprintable()):
         raise InputError("the token holds a control or non-ASCII character; plain ASCII was meant")
     return address
+
+
+def _pair_of(files: tuple[str | Path, str | Path]) -> tuple[Path, Path]:
+    if isinstance(files, str | Path) or len(files) != 2:
+        raise InputError(
+            f"client_certificate is {files!r}; a pair of PEM files was expected: certificate, key"
+        )
+    return Path(files[0]), Path(files[1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import ssl
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -198,12 +199,16 @@ def test_the_port_of_the_other_protocol_is_an_error_of_ours(config):
 
 
 @contextlib.contextmanager
-def serving_grpcs(fake, files):
+def serving_grpcs(fake, files, *, clients=None):
     with ThreadPoolExecutor(max_workers=4) as pool:
         server = grpc.server(pool)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
         pair = (files.key.read_bytes(), files.certificate.read_bytes())
-        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+        known = clients and clients.certificate.read_bytes()
+        credentials = grpc.ssl_server_credentials(
+            [pair], root_certificates=known, require_client_auth=known is not None
+        )
+        port = server.add_secure_port("127.0.0.1:0", credentials)
         server.start()
         try:
             yield f"127.0.0.1:{port}"
@@ -212,9 +217,12 @@ def serving_grpcs(fake, files):
 
 
 @contextlib.contextmanager
-def serving_https(fake, files):
+def serving_https(fake, files, *, clients=None):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
+    if clients is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients.certificate)
     with awkward(fake, "chunked", context) as place:
         yield place
 
@@ -258,6 +266,47 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(scheme, trust, files, 
     raises = pytest.raises(ServerUnreachableError, match=r"certificate.*root_certificates")
     with serve(kind(config=config), files) as place, raises:
         TritonEngine(f"{scheme}://{place}", model="clothing", timeout_s=5, root_certificates=roots)
+
+
+@pytest.mark.parametrize("scheme", SECURE)
+def test_a_server_that_asks_who_is_there(scheme, files, config, tmp_path):
+    kind, serve = SECURE[scheme]
+    known, stranger = (make_certificate(tmp_path, name) for name in ("known", "stranger"))
+    named = {"model": "clothing", "timeout_s": 5, "root_certificates": files.certificate}
+    with serve(kind(config=config), files, clients=known) as place:
+        url = f"{scheme}://{place}"
+        engine = TritonEngine(url, **named, client_certificate=(known.certificate, known.key))
+        assert engine.run(IMAGE)
+        engine.close()
+        for other in (None, (stranger.certificate, stranger.key)):
+            with pytest.raises(ServerUnreachableError):
+                TritonEngine(url, **named, client_certificate=other)
+
+
+@pytest.mark.parametrize("scheme", SECURE)
+def test_a_client_certificate_that_is_none_is_refused(scheme, files, tmp_path):
+    other = make_certificate(tmp_path, "other")
+    locked = tmp_path / "locked.key"
+    subprocess.run(
+        [*("openssl", "ec", "-aes128", "-passout", "pass:x"), "-in", files.key, "-out", locked],
+        check=True,
+        capture_output=True,
+    )
+    pairs = {
+        "with the key": (files.certificate, other.key),
+        "without a password": (files.certificate, locked),
+        "is no file": (files.certificate, tmp_path / "none.key"),
+        "a pair of PEM files": files.certificate,
+    }
+    for says, pair in pairs.items():
+        with pytest.raises(InputError, match=says):
+            TritonEngine(f"{scheme}://127.0.0.1:1", model="clothing", client_certificate=pair)
+    with pytest.raises(InputError, match="grpcs or https"):
+        TritonEngine(
+            f"{scheme[:-1]}://127.0.0.1:1",
+            model="clothing",
+            client_certificate=(files.certificate, files.key),
+        )
 
 
 @pytest.mark.parametrize("scheme", SECURE)
