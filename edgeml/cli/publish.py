@@ -27,14 +27,30 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         ("queue-delay-us", 0, "how long a request waits for others to share a run with"),
         ("max-queue-size", 0, "requests that may wait; 0 is without a bound"),
         ("queue-timeout-us", 0, "after so long in the queue a request is refused; 0 is never"),
+        ("priority", 0, "1 gets twice the turns of 2 where models wait for resources; 0 is unsaid"),
     )
     for name, default, about in numbers:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{about} ({default})")
+    parser.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        type=_resource,
+        metavar="NAME=N",
+        help="what an instance takes of the server while it runs; may be repeated",
+    )
     parser.add_argument("--tensorrt", action="store_true", help="on GPUs, through TensorRT")
     parser.add_argument(
         "--encoded", action="store_true", help="also a model that takes JPEG or PNG files"
     )
     parser.add_argument("--no-warmup", action="store_true", help="run no golden samples at start")
+
+
+def _resource(text: str) -> tuple[str, int]:
+    name, separator, count = text.partition("=")
+    if not separator or not name or not count.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is no resource; NAME=N was expected")
+    return name, int(count)
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
@@ -54,6 +70,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
             queue_delay_us=arguments.queue_delay_us,
             max_queue_size=arguments.max_queue_size,
             queue_timeout_us=arguments.queue_timeout_us,
+            resources=dict(arguments.resource),
+            priority=arguments.priority,
             tensorrt=arguments.tensorrt,
             warmup=not arguments.no_warmup,
             encoded=arguments.encoded,

@@ -82,6 +82,31 @@ def _cache(config: ConfigFile) -> Iterator[Fault]:
         )
 
 
+def _limited(config: ConfigFile) -> Iterator[Fault]:
+    for number, group in enumerate(config.message.instance_group):
+        if group.HasField("rate_limiter"):
+            yield Fault(
+                message="resources and priorities of rate_limiter are ignored by a server that was "
+                "started without --rate-limit=execution_count; 'edgeml triton serve' gives it; "
+                "give it to your own",
+                line=config.line("instance_group", number, "rate_limiter"),
+            )
+            return
+
+
+def _no_resource(config: ConfigFile) -> Iterator[Fault]:
+    for number, group in enumerate(config.message.instance_group):
+        if not group.HasField("rate_limiter"):
+            continue
+        rows = group.rate_limiter.resources
+        if not rows or any(not row.name or not row.count for row in rows):
+            yield Fault(
+                message="rate_limiter asks for nothing that another instance could lack; resources "
+                "with a name and a count from 1 were expected; write them, or remove it",
+                line=config.line("instance_group", number, "rate_limiter"),
+            )
+
+
 CONFIG_RULES: tuple[Rule[ConfigFile], ...] = (
     Rule(name="dynamic-batching-missing", level="warning", check=_no_batching),
     Rule(name="preferred-batch-size", level="warning", check=_preferred),
@@ -89,4 +114,6 @@ CONFIG_RULES: tuple[Rule[ConfigFile], ...] = (
     Rule(name="queue-unbounded", level="note", check=_unbounded),
     Rule(name="cache-of-randomised", level="error", check=_cache_of_randomised),
     Rule(name="cache-needs-server", level="note", check=_cache),
+    Rule(name="rate-limit-needs-server", level="note", check=_limited),
+    Rule(name="rate-limit-of-nothing", level="warning", check=_no_resource),
 )

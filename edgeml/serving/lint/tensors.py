@@ -11,7 +11,7 @@ from edgeml.serving.lint.findings import Fault, Rule
 from edgeml.serving.lint.graphs import Graph, Side
 from edgeml.serving.lint.subjects import ConfigFile, Model
 
-Judge = Callable[[ConfigFile, Any, Side], str]
+Judge = Callable[[ConfigFile, str, Any, Side], str]
 
 
 def _undeclared_side(config: ConfigFile) -> Iterator[Fault]:
@@ -53,21 +53,25 @@ def _undeclared(side: str) -> Callable[[ConfigFile], Iterator[Fault]]:
     return check
 
 
-def _dtype(config: ConfigFile, row: Any, side: Side) -> str:
+def _dtype(config: ConfigFile, kind: str, row: Any, side: Side) -> str:
+    del config, kind
     declared = model_config_pb2.DataType.Name(row.data_type)
     if declared == side.dtype:
         return ""
     return f"is declared as {declared} and is {side.dtype or 'no tensor of a known type'}"
 
 
-def _dims(config: ConfigFile, row: Any, side: Side) -> str:
-    if side.dims is None or _fixed_batch(config, row, side):
+def _dims(config: ConfigFile, kind: str, row: Any, side: Side) -> str:
+    if side.dims is None or _fixed_batch(config, kind, row, side):
         return ""
     dims = list(row.reshape.shape if row.HasField("reshape") else row.dims)
     found = list(side.dims[1:] if config.message.max_batch_size > 0 else side.dims)
-    # A graph that leaves an axis free takes any size; one that fixes it takes that alone.
+    # A graph that leaves an axis free takes any size; one that fixes it takes that alone. What it
+    # leaves free among its outputs has to be declared as free: NVIDIA's backend compares exactly.
+    exact = [-1 if axis is None else axis for axis in found]
     fits = len(dims) == len(found) and all(
-        axis is None or axis == wanted for axis, wanted in zip(found, dims, strict=True)
+        axis == wanted or (axis == -1 and kind == "input")
+        for axis, wanted in zip(exact, dims, strict=True)
     )
     if fits:
         return ""
@@ -75,7 +79,8 @@ def _dims(config: ConfigFile, row: Any, side: Side) -> str:
     return f"is declared with dims {dims} and has {_written(found)} {batch}"
 
 
-def _fixed_batch(config: ConfigFile, row: Any, side: Side) -> str:
+def _fixed_batch(config: ConfigFile, kind: str, row: Any, side: Side) -> str:
+    del kind, row
     if config.message.max_batch_size <= 0 or side.dims is None or side.dims[:1] == (None,):
         return ""
     first = f"a first axis of {side.dims[0]}" if side.dims else "no axis at all"
@@ -90,7 +95,7 @@ def _judged(judge: Judge, *, field: str, then: str) -> Callable[[ConfigFile], It
         for side, number, row in _rows(config):
             for name, graph in config.graphs():
                 tensor = _sides(graph, side).get(row.name)
-                if tensor is not None and (what := judge(config, row, tensor)):
+                if tensor is not None and (what := judge(config, side, row, tensor)):
                     yield Fault(
                         message=f"the {side} '{row.name}' {what} (in '{name}'){then}",
                         line=config.line(side, number, field),

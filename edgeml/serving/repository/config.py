@@ -46,6 +46,7 @@ class ServedModel:
         backend: ``onnxruntime``, ``python``, or ``ensemble`` for models that run one another.
         steps: Models of an ensemble, each with the version that it asks for; -1 is the latest.
         takes_timeout: Whether a request may shorten its time in the queue.
+        rate_limited: Whether its instances ask the server for resources before they run.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ServedModel:
     backend: str = "onnxruntime"
     steps: tuple[tuple[str, int], ...] = ()
     takes_timeout: bool = False
+    rate_limited: bool = False
 
     @property
     def device(self) -> str:
@@ -157,7 +159,9 @@ def describe(values: Mapping[str, Any]) -> ServedModel:
     parameter = values.get("parameters", {}).get(PARAMETER, {}).get("string_value")
     specific = values.get("version_policy", {}).get("specific", {}).get("versions", [])
     backend = str(values.get("backend") or values.get("platform") or "onnxruntime")
-    any_tensors = backend in (ENSEMBLE, PYTHON)
+    rows = (*values.get("input", []), *values.get("output", []))
+    strings = any(row.get("data_type") == "TYPE_STRING" for row in rows)
+    any_tensors = strings or backend in (ENSEMBLE, PYTHON)
     first = "model.py" if backend == PYTHON else "model.onnx"
     steps = values.get("ensemble_scheduling", {}).get("step", [])
     policy = values.get("dynamic_batching", {}).get("default_queue_policy", {})
@@ -173,6 +177,7 @@ def describe(values: Mapping[str, Any]) -> ServedModel:
         backend=backend,
         steps=tuple((str(row["model_name"]), int(row.get("model_version", -1))) for row in steps),
         takes_timeout=bool(policy.get("allow_timeout_override", False)),
+        rate_limited=any("rate_limiter" in group for group in groups),
     )
 
 

@@ -69,11 +69,10 @@ def build_configs(
     on_cpu = _on_cpu(contract, version=version, options=options, samples=samples)
     if policy == "forbidden":
         return {DEFAULT_CONFIG: config_text({**base, **on_cpu})}
-    count = options.instances
     if policy == "required":
-        placed = _placement(contract, "KIND_GPU", _required(contract), count=count)
+        placed = _placement(contract, "KIND_GPU", _required(contract), options=options)
         return {DEFAULT_CONFIG: config_text({**base, **on_gpu, **placed})}
-    anywhere = _placement(contract, "KIND_AUTO", "fp32", count=count)
+    anywhere = _placement(contract, "KIND_AUTO", "fp32", options=options)
     if half := _chosen_fp16(contract):
         file = contract["variants"][half]["file"]
         anywhere["cc_model_filenames"] = dict.fromkeys(COMPUTE_CAPABILITIES, file)
@@ -134,7 +133,7 @@ def _on_cpu(
     contract: Contract, *, version: int, options: ServingOptions, samples: GoldenSamples | None
 ) -> dict[str, Any]:
     """Return what only a CPU's configuration holds."""
-    values = _placement(contract, "KIND_CPU", contract["cpu"], count=options.instances)
+    values = _placement(contract, "KIND_CPU", contract["cpu"], options=options)
     if samples is not None:
         values["model_warmup"] = samples.warmup_rows(version=version, batch_sizes=(1,))
     return values
@@ -164,15 +163,17 @@ def _required(contract: Contract) -> str:
     return name
 
 
-def _placement(contract: Contract, kind: str, variant: str, *, count: int) -> dict[str, Any]:
+def _placement(
+    contract: Contract, kind: str, variant: str, *, options: ServingOptions
+) -> dict[str, Any]:
     row = contract["variants"].get(variant)
     if row is None:
         raise InputError(
             f"the bundle '{contract['bundle']}' has no variant '{variant}'; this policy needs it; "
             "export it, or publish with another --fallback"
         )
-    return {
-        "default_model_filename": row["file"],
-        # The count is said out loud: for this backend Triton would start two on a CPU.
-        "instance_group": [{"kind": kind, "count": count}],
-    }
+    # The count is said out loud: for this backend Triton would start two on a CPU.
+    group: dict[str, Any] = {"kind": kind, "count": options.instances}
+    if limiter := options.rate_limiter():
+        group["rate_limiter"] = limiter
+    return {"default_model_filename": row["file"], "instance_group": [group]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeml.errors import InputError
@@ -14,6 +15,7 @@ _AT_LEAST = {
     "queue_delay_us": 0,
     "max_queue_size": 0,
     "queue_timeout_us": 0,
+    "priority": 0,
 }
 
 
@@ -31,13 +33,19 @@ class ServingOptions:
             decision record 0022 for what a bound costs under Triton 2.51.
         queue_timeout_us: After so long in the queue a request is refused, in microseconds; a
             request may ask for less. 0 is never.
+        resources: What an instance takes of the server while it runs, by name: instances that
+            together ask for more than there is run one after the other. The server has as many of
+            each as the greediest instance asks for.
+        priority: Whose turn it is where instances wait for resources: one of priority 2 gets half
+            as many turns as one of priority 1. 0 says nothing, and counts as 1.
         tensorrt: Whether a GPU runs the graph through TensorRT, with a cache of engines.
         warmup: Whether a server runs golden samples before a model is ready.
         encoded: Whether an image classifier also gets ``NAME_encoded``, which takes JPEG or PNG
             files and decodes them on the server.
 
     Raises:
-        InputError: A number is too small, or the threads are not enough for the instances.
+        InputError: A number is too small, a resource has no name, the threads are not enough for
+            the instances, or a priority is given without resources.
     """
 
     num_threads: int = 1
@@ -46,15 +54,26 @@ class ServingOptions:
     queue_delay_us: int = 0
     max_queue_size: int = 0
     queue_timeout_us: int = 0
+    resources: Mapping[str, int] = field(default_factory=dict)
+    priority: int = 0
     tensorrt: bool = False
     warmup: bool = True
     encoded: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in _AT_LEAST.items():
-            value = getattr(self, name)
+        numbers = {name: (getattr(self, name), least) for name, least in _AT_LEAST.items()}
+        for name, count in self.resources.items():
+            if not name.strip():
+                raise InputError("a resource has no name; such as 'memory' was expected")
+            numbers[f"the resource '{name}'"] = (count, 1)
+        for name, (value, least) in numbers.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{name} is {value!r}; a whole number from {least} was expected")
+        if self.priority and not self.resources:
+            raise InputError(
+                f"priority is {self.priority} and nothing is waited for; resources were expected "
+                "with it; name one, or leave the priority out"
+            )
         if self.instances > self.num_threads:
             raise InputError(
                 f"{self.instances} instances share {self.num_threads} threads; at least one thread "
@@ -70,6 +89,13 @@ class ServingOptions:
     def bounds_queue(self) -> bool:
         """Whether requests may be refused for waiting."""
         return bool(self.max_queue_size or self.queue_timeout_us)
+
+    def rate_limiter(self) -> dict[str, Any]:
+        """Return the message ``rate_limiter`` of an instance group as values; empty for none."""
+        if not self.resources:
+            return {}
+        rows = [{"name": name, "count": count} for name, count in sorted(self.resources.items())]
+        return {"resources": rows} | ({"priority": self.priority} if self.priority else {})
 
     def dynamic_batching(self) -> dict[str, Any]:
         """Return the message ``dynamic_batching`` as values."""

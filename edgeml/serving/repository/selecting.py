@@ -100,6 +100,18 @@ def _own_reason(folder: Path, *, use_cpu_config: bool) -> str:
     return _what_is_missing(folder, model)
 
 
+def rate_limited(root: Path, names: Sequence[str], *, use_cpu_config: bool) -> bool:
+    """Return whether an instance of one of these models asks for resources before it runs.
+
+    Args:
+        root: The repository.
+        names: Models that can be loaded.
+        use_cpu_config: Whether ``configs/cpu.pbtxt`` is read where a model has one.
+    """
+    files = (_config_of(root / name, use_cpu_config=use_cpu_config) for name in names)
+    return any(read_config(file).rate_limited for file in files)
+
+
 def has_gpu() -> bool:
     """Return whether this machine has an NVIDIA GPU that its driver answers for."""
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():

@@ -44,6 +44,7 @@ class Launch:
         token: Prefix of its shared memory segments.
         log_path: Where its output goes.
         drain_s: How long running requests may take after it was asked to stop.
+        rate_limited: Whether some model's instances wait for resources before they run.
     """
 
     found: Installation
@@ -54,6 +55,7 @@ class Launch:
     token: str
     log_path: Path
     drain_s: float
+    rate_limited: bool = False
 
     @property
     def link(self) -> Path | None:
@@ -78,6 +80,8 @@ def command_for(plan: Launch, models: Sequence[str]) -> list[str]:
     command += [f"--load-model={name}" for name in models]
     command.append(f"--exit-timeout-secs={max(1, math.ceil(plan.drain_s))}")
     command.append(f"--backend-config=python,shm-region-prefix-name={plan.token}")
+    if plan.rate_limited:
+        command.append("--rate-limit=execution_count")  # otherwise it ignores what models ask for
     if not plan.gpu:
         command.append(f"--model-config-name={CPU_CONFIG_NAME}")
     return command

@@ -23,7 +23,12 @@ from edgeml.serving.host.plain import check_plain, is_plain, make_link, remove_l
 from edgeml.serving.host.ports import check_ports, free_ports
 from edgeml.serving.host.processes import processes_naming, wait_until_gone
 from edgeml.serving.installation.finding import Installation
-from edgeml.serving.repository.selecting import SkippedModel, has_gpu, select_models
+from edgeml.serving.repository.selecting import (
+    SkippedModel,
+    has_gpu,
+    rate_limited,
+    select_models,
+)
 from edgeml.serving.server.choosing import choose_installation, container_command, with_container
 from edgeml.serving.server.launching import Launch
 from edgeml.serving.server.prechecks import (
@@ -186,6 +191,7 @@ def _launch(order: _Order) -> TritonServer:
             token=token,
             log_path=log_path,
             drain_s=order.drain_s,
+            rate_limited=rate_limited(order.root, order.built, use_cpu_config=not order.gpu),
         )
         return TritonServer(plan, models=order.built, skipped=order.skipped, guard=guard)
     except BaseException as exc:

@@ -104,6 +104,20 @@ def test_instances_share_the_threads(contract):
     assert values["dynamic_batching"] == {}
 
 
+@pytest.mark.parametrize("policy", ["allowed", "required", "forbidden"])
+def test_every_instance_asks_for_the_resources(contract, policy):
+    options = ServingOptions(resources={"memory": 2, "disk": 1}, priority=3)
+    for text in build_configs(
+        contract, name="clothing", policy=policy, version=1, options=options
+    ).values():
+        (group,) = parse_config(text)["instance_group"]
+        assert group["rate_limiter"] == {
+            "resources": [{"name": "disk", "count": 1}, {"name": "memory", "count": 2}],
+            "priority": 3,
+        }
+        assert describe(parse_config(text)).rate_limited
+
+
 def test_a_queue_is_bounded_only_when_asked(contract):
     options = ServingOptions(queue_delay_us=500, max_queue_size=16, queue_timeout_us=20_000)
     (text,) = build_configs(
@@ -192,6 +206,9 @@ def test_tensorrt_wants_to_know_the_longest_text(contract):
         ({"queue_delay_us": -1}, "queue_delay_us is -1; a whole number from 0"),
         ({"max_queue_size": 1.5}, "max_queue_size is 1.5"),
         ({"queue_timeout_us": True}, "queue_timeout_us is True"),
+        ({"resources": {"memory": 0}}, "the resource 'memory' is 0; a whole number from 1"),
+        ({"resources": {" ": 1}}, "a resource has no name"),
+        ({"priority": 1}, "priority is 1 and nothing is waited for"),
     ],
 )
 def test_an_unusable_option_is_refused(options, says):
@@ -226,11 +243,21 @@ def test_what_is_not_a_configuration_is_refused(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", 'input { name: "x" dims: 1 }', 'input { name: "x" data_type: TYPE_STRING dims: 1 }'],
+    ["", 'input { name: "x" dims: 1 }', 'input { name: "x" data_type: TYPE_BF16 dims: 1 }'],
 )
 def test_tensors_that_edgeml_cannot_use_are_refused(text):
     with pytest.raises(InputError, match="inputs or outputs"):
         describe(parse_config(text))
+
+
+def test_a_model_of_strings_is_served_to_others_and_has_no_signature_of_ours():
+    text = """
+        name: "echo"
+        input { name: "x" data_type: TYPE_STRING dims: 1 }
+        output { name: "y" data_type: TYPE_FP32 dims: 1 }
+    """
+    model = describe(parse_config(text))
+    assert (model.name, model.files, model.signature) == ("echo", ("model.onnx",), None)
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path):

@@ -202,6 +202,12 @@ CASES = (
         at="dims: 4",
     ),
     Case(
+        rule="tensor-dims",
+        bad=graph("float[batch, 2] y", "float[batch, width] y"),
+        file=CPU,
+        at="dims: 2",
+    ),
+    Case(
         rule="batch-axis-fixed",
         bad=graph("float[batch, 3] x", "float[1, 3] x"),
         file=CPU,
@@ -252,6 +258,30 @@ CASES = (
         bad=main(response_cache={"enable": True}),
         good=main(response_cache={"enable": False}),
         at="response_cache",
+    ),
+    Case(
+        rule="rate-limit-needs-server",
+        bad=groups(
+            {
+                "kind": "KIND_CPU",
+                "count": 1,
+                "rate_limiter": {"resources": [{"name": "memory", "count": 1}]},
+            }
+        ),
+        good=groups({"kind": "KIND_CPU", "count": 1}),
+        at="rate_limiter",
+    ),
+    Case(
+        rule="rate-limit-of-nothing",
+        bad=groups({"kind": "KIND_CPU", "count": 1, "rate_limiter": {"priority": 2}}),
+        good=groups(
+            {
+                "kind": "KIND_CPU",
+                "count": 1,
+                "rate_limiter": {"resources": [{"name": "memory", "count": 1}]},
+            }
+        ),
+        at="rate_limiter",
     ),
     Case(
         rule="instance-count-unwritten",
