@@ -1,7 +1,14 @@
-"""What the suites share: bundles at several input sizes, and a real Triton server."""
+"""What the suites share: the models, a real Triton server, our HTTP app, and two tiers.
+
+``--tier quick`` (the default) takes at most five minutes on two cores; ``--tier full`` adds input
+sizes, encoders and installations. Where ``artifacts/clothing/bundle`` or
+``artifacts/sentiment/bundle`` is there it is measured; otherwise a small seeded model is made, and
+each figure says so.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +18,39 @@ import pytest
 from PIL import Image
 
 import edgeml
+from benchmarks.recording import SEEDED, Model
 from edgeml.core.timing import TimingPlan
+from edgeml.errors import EdgemlError
+from edgeml.workflows.profiling.deployments import parse_targets
+from edgeml.workflows.profiling.servers import Running, running_servers
 
 # These run in environments of their own, with libraries that this one lacks.
 collect_ignore_glob = ["zoo/recipes/*", "peers/engines/*"]
 
+ROOT = Path(__file__).parents[1]
 _CLASSES = 10
 _PER_CLASS = 12
+# Seconds that one export's search may take: only the suites' own timings count, not the search's.
+_BUDGET_S = {"quick": 15.0, "full": 60.0}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the tiers."""
+    parser.addoption("--tier", choices=tuple(_BUDGET_S), default="quick", help="quick or full")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark of the full tier."""
+    config.addinivalue_line("markers", "full_tier: runs with --tier full only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, in the quick tier, what only the full one runs."""
+    if config.getoption("--tier") == "full":
+        return
+    left = [item for item in items if item.get_closest_marker("full_tier")]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +59,20 @@ class Deployed:
 
     checkpoint: Path
     bundle: edgeml.Bundle
+
+
+@pytest.fixture(scope="session")
+def tier(request: pytest.FixtureRequest) -> str:
+    """Which tier runs."""
+    return str(request.config.getoption("--tier"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _searches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what exports find in a folder of this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEML_SEARCH_CACHE", str(tmp_path_factory.mktemp("searches")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +91,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def deploy(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Deployed]:
+def deploy(
+    pictures: Path, tier: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Deployed]:
     """Fine-tune briefly and export at an input size, once a session for each size."""
     made: dict[int, Deployed] = {}
 
@@ -58,9 +107,8 @@ def deploy(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
             exported = edgeml.export(
                 trained.checkpoint,
                 out=place / "clothing.bundle",
-                # Only the timings of the suites count, not this one.
                 settings=edgeml.ExportSettings(
-                    timing=TimingPlan(rounds=10, calls=1), budget_s=60.0
+                    timing=TimingPlan(rounds=10, calls=1), budget_s=_BUDGET_S[tier]
                 ),
             )
             made[size] = Deployed(checkpoint=trained.checkpoint, bundle=exported.bundle)
@@ -70,15 +118,36 @@ def deploy(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 
 @pytest.fixture(scope="session")
-def triton(
-    deploy: Callable[[int], Deployed], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[edgeml.Predictor]:
-    """The 64-pixel bundle behind a real Triton server, over gRPC."""
-    repository = tmp_path_factory.mktemp("repository")
-    bundle = deploy(64).bundle
-    edgeml.publish(bundle, repository=repository, num_threads=1)
-    with (
-        edgeml.serve_triton(repository, supervised=False) as server,
-        edgeml.connect(server.grpc, model="clothing", bundle=bundle) as predictor,
-    ):
+def model(deploy: Callable[[int], Deployed]) -> Model:
+    """The clothing recipe's bundle where it was made, else a seeded one."""
+    found = _artefact("clothing")
+    return found or Model(bundle=deploy(64).bundle, origin=SEEDED)
+
+
+@pytest.fixture(scope="session")
+def items(model: Model) -> list[bytes]:
+    """The bundle's golden pictures, as files."""
+    return [model.bundle.open_file(name) for name in model.bundle.golden().inputs]
+
+
+@pytest.fixture(scope="session")
+def servers(model: Model) -> Iterator[dict[str, Running]]:
+    """Our app and a real Triton on the model, one thread each."""
+    words = ["http", "triton-grpc", "triton-http", "triton-http-json", "triton-shm"]
+    with running_servers(model.bundle, parse_targets(words), num_threads=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def triton(servers: dict[str, Running], model: Model) -> Iterator[edgeml.Predictor]:
+    """The model behind a real Triton server, over gRPC."""
+    server = servers["triton-grpc"]
+    with edgeml.connect(server.urls["grpc"], model=server.model, bundle=model.bundle) as predictor:
         yield predictor
+
+
+def _artefact(name: str) -> Model | None:
+    place = ROOT / "artifacts" / name / "bundle"
+    with contextlib.suppress(EdgemlError):
+        return Model(bundle=edgeml.Bundle.read(place), origin=f"artifacts/{name}/bundle")
+    return None

@@ -13,6 +13,9 @@ import pytest
 from benchmarks.conftest import Deployed
 from tests.base_environment import BaseEnvironment, make_base_environment
 
+# Building a wheel and an environment takes a minute: the cold start itself is in test_cold_start.
+pytestmark = pytest.mark.full_tier
+
 _RUNS = 15
 
 _FIRST_ANSWER = """

@@ -9,9 +9,10 @@ import onnxruntime
 
 import edgeml
 from benchmarks.conftest import Deployed
+from benchmarks.recording import Model
 from edgeml.core.timing import TimingPlan, compare_latency
 
-_PLAN = TimingPlan(rounds=200, calls=5, budget_s=60.0)
+_PLAN = TimingPlan(rounds=200, calls=5, budget_s=15.0)
 
 
 def test_predict_tensors_beyond_the_bare_session(
@@ -52,11 +53,11 @@ def test_predict_tensors_beyond_the_bare_session(
 
 def test_triton_grpc_beyond_in_process(
     benchmark,
-    deploy: Callable[[int], Deployed],
+    model: Model,
     triton: edgeml.Predictor,
 ) -> None:
     """Take turns with the same variant in-process: one thread, one instance, one caller."""
-    bundle = deploy(64).bundle
+    bundle = model.bundle
     variant = triton.served_by.split("/")[2]
     image = bundle.golden().tensors["image"][:1]
     feed = {"image": image}

@@ -18,9 +18,13 @@ import torch
 import transformers
 
 import edgeml
+from benchmarks.recording import SEEDED, Model, answering, keep
 from edgeml.core.timing import TimingPlan
+from edgeml.workflows.loading import task_of
 
-_PLAN = TimingPlan(rounds=60, calls=3, budget_s=90.0)
+_PLAN = TimingPlan(rounds=60, calls=3, budget_s=20.0)
+# Two candidates of an encoder are enough here; the search itself is not what is measured.
+_BUDGET_S = {"quick": 30.0, "full": 180.0}
 _WORDS = ("good", "bad", "film", "plot", "scene", "actor", "the", "a", "very", "never", "story")
 
 
@@ -31,18 +35,22 @@ class Shape:
     name: str
     tokens: int
 
+    def __str__(self) -> str:
+        return f"{self.name}-{self.tokens}"
 
+
+_FULL = pytest.mark.full_tier
 _SHAPES = (
     Shape(name="minilm", tokens=25),
     Shape(name="minilm", tokens=128),
-    Shape(name="distilbert", tokens=25),
-    Shape(name="distilbert", tokens=128),
+    pytest.param(Shape(name="distilbert", tokens=25), marks=_FULL),
+    pytest.param(Shape(name="distilbert", tokens=128), marks=_FULL),
 )
 _TARGETS = ("fp32", "int8")
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], edgeml.Bundle]:
+def bundle(tier: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], edgeml.Bundle]:
     """Export a random classifier of each shape, once a module."""
     made: dict[str, edgeml.Bundle] = {}
 
@@ -58,7 +66,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], edgeml.B
                 out=place / "text.bundle",
                 gate=edgeml.Gate(max_accuracy_drop=0.99),
                 # Only the timings of this suite count, not these.
-                settings=edgeml.ExportSettings(timing=TimingPlan(rounds=6, calls=1)),
+                settings=edgeml.ExportSettings(
+                    timing=TimingPlan(rounds=6, calls=1), budget_s=_BUDGET_S[tier]
+                ),
             )
             made[name] = exported.bundle
         return made[name]
@@ -67,7 +77,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], edgeml.B
 
 
 @pytest.mark.parametrize("target", _TARGETS)
-@pytest.mark.parametrize("shape", _SHAPES, ids=lambda row: f"{row.name}-{row.tokens}")
+@pytest.mark.parametrize("shape", _SHAPES, ids=str)
 def test_one_text(
     benchmark, bundle: Callable[[str], edgeml.Bundle], shape: Shape, target: str
 ) -> None:
@@ -95,6 +105,28 @@ def test_one_text(
     assert abs(sum(answer.scores.values()) - 1) < 1e-4
     for predictor in predictors.values():
         predictor.close()
+
+
+def test_string_to_label(benchmark, bundle: Callable[[str], edgeml.Bundle]) -> None:
+    """What a caller waits for: tokenizing, computing, reading the answer."""
+    model = Model(bundle=bundle("minilm"), origin=SEEDED)
+    texts = [" ".join(_WORDS[:length]) for length in (3, 5, 8, 11)]
+    benchmark.group = "a string to its label, one thread"
+    with edgeml.load(model.bundle, num_threads=1) as predictor:
+        answer = benchmark.pedantic(
+            answering(predictor, texts), rounds=600, iterations=1, warmup_rounds=20
+        )
+        keep(benchmark, model, predictor.served_by, threads=1, batch=1)
+    assert answer.label in model.bundle.manifest.labels
+
+
+def test_tokenizing_alone(benchmark, bundle: Callable[[str], edgeml.Bundle]) -> None:
+    """From a string to ids."""
+    model = Model(bundle=bundle("minilm"), origin=SEEDED)
+    task = task_of(model.bundle)
+    benchmark.group = "a string to its label, one thread"
+    benchmark.pedantic(task.prepare, args=(" ".join(_WORDS),), rounds=1000, warmup_rounds=20)
+    keep(benchmark, model, f"-/-/{model.bundle.manifest.chosen}/-", threads=1, batch=1)
 
 
 def _classifier(folder: Path, name: str) -> Path:

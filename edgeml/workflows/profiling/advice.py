@@ -64,6 +64,7 @@ class Candidate:
         memory_mb: Memory of the processes that answer.
         bounds: How it stands to each thing that was asked for.
         needs: Figures of the real host that the model lacks.
+        provisional: Whether its row is invalid, as all are.
     """
 
     target: str
@@ -75,6 +76,7 @@ class Candidate:
     memory_mb: float | None
     bounds: tuple[Bound, ...]
     needs: tuple[str, ...] = ()
+    provisional: bool = False
 
     @property
     def kept(self) -> bool:
@@ -100,6 +102,7 @@ class Candidate:
             "memory_mb": self.memory_mb,
             "kept": self.kept,
             "margin": self.margin,
+            "provisional": self.provisional,
             "bounds": [dict(vars(bound)) for bound in self.bounds],
             "needs": list(self.needs),
         }
@@ -145,7 +148,7 @@ class Service:
 
     def curve(self) -> list[tuple[float, float]]:
         """Return rate and modelled p99 at several utilisations, for the picture."""
-        rates = [self.capacity_per_s * share for share in np.linspace(0.05, 0.95, 12)]
+        rates = [float(self.capacity_per_s * share) for share in np.linspace(0.05, 0.95, 12)]
         found = [(rate, self.at(rate)[1]) for rate in rates]
         return [(rate, p99) for rate, p99 in found if p99 is not None]
 
@@ -166,11 +169,15 @@ def candidates_of(
     services: Mapping[str, Service],
     memory_mb: Mapping[str, float | None],
 ) -> list[Candidate]:
-    """Return each target as a candidate; those whose single-stream row is invalid are left out."""
+    """Return each target as a candidate.
+
+    Those whose single-stream row is invalid are left out. Where that leaves nobody, because the
+    machine was not quiet, those whose answers were right stay, and are marked as provisional.
+    """
+    single = [row for row in rows if row.scenario == "single-stream" and row.service_sample_ms.size]
+    usable = [row for row in single if row.valid]
     found = []
-    for row in rows:
-        if row.scenario != "single-stream" or not row.valid or not row.service_sample_ms.size:
-            continue
+    for row in usable or [row for row in single if not row.wrong]:
         name = row.subject.target
         remote = row.subject.placement == "remote"
         kind, p50, p99 = _latency(name, rows, level, services[name], modelled=_is_modelled(row))
@@ -185,6 +192,7 @@ def candidates_of(
                 accuracy=row.subject.accuracy,
                 memory_mb=memory_mb.get(name),
                 bounds=_bounds(level, p99, row.subject.accuracy, memory_mb.get(name)),
+                provisional=not usable,
                 needs=_NEEDS if kind == "modelled" and name != "edge" and not remote else (),
             )
         )

@@ -28,13 +28,17 @@ def recommend(candidates: Sequence[Candidate], level: ServiceLevel) -> dict[str,
         level: What was asked for.
 
     Returns:
-        ``target, reason, margin`` and, beside them, ``kept, kind, changes, needs, candidates``.
+        ``target, reason, margin`` and, beside them, ``kept, kind, provisional, changes, needs``
+        and more.
     """
     if not candidates:
         reason = "no row is valid: nothing can be recommended; look at the rows' reasons"
         return _result(None, reason, None, level, candidates)
     chosen = _choose(candidates, level)
-    return _result(chosen, _reason(chosen, candidates, level), chosen.margin, level, candidates)
+    reason = _reason(chosen, candidates, level)
+    if chosen.provisional:
+        reason = f"provisional, since no row is valid (measure again on a quiet machine): {reason}"
+    return _result(chosen, reason, chosen.margin, level, candidates)
 
 
 def _choose(candidates: Sequence[Candidate], level: ServiceLevel) -> Candidate:
@@ -135,6 +139,7 @@ def _result(
         "margin": margin,
         "kept": bool(chosen and chosen.kept and chosen.bounds),
         "kind": chosen.kind if chosen else None,
+        "provisional": bool(chosen and chosen.provisional),
         "asked": level.to_json(),
         "changes": _changes(chosen, candidates, level) if chosen else [],
         "needs": list(chosen.needs) if chosen else [],

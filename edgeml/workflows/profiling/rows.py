@@ -13,7 +13,7 @@ from edgeml.bench.floors import Floor
 from edgeml.bench.percentiles import Percentile, percentile
 from edgeml.bench.record import Outcome, Record
 from edgeml.bench.summary import SHARES
-from edgeml.bench.validity import judge, spread_of
+from edgeml.bench.validity import Limits, judge, spread_of
 
 # Runs of one target whose medians lie further apart than this are marked.
 MAX_SPREAD = 0.05
@@ -61,6 +61,7 @@ class Row:
         send_lag_p99_ms: How late the generator was at most, 99 of 100.
         valid: Whether it may be believed.
         reason: Why not, or what is said of it besides.
+        wrong: Whether answers were wrong.
         stable: Whether runs agree within 5 %; None for a single run.
         spread: How far their medians lie apart; None for a single run.
         runs: How many runs.
@@ -81,6 +82,7 @@ class Row:
     send_lag_p99_ms: float | None
     valid: bool
     reason: str
+    wrong: bool
     stable: bool | None
     spread: float | None
     runs: int
@@ -140,7 +142,8 @@ def make_row(
 ) -> Row:
     """Pool the runs of one target in one scenario.
 
-    The row is valid where every run is; a run that is unstable in itself counts as such.
+    The row is valid where every run is and their medians lie within 25 % of each other; above 5 %
+    it is marked as unstable.
     """
     scenario = records[0].scenario
     response = np.concatenate([record.response_ms for record in records])
@@ -153,10 +156,12 @@ def make_row(
     )
     several = len(records) > 1 and len(medians) == len(records)
     spread = spread_of(medians) if several else None
-    verdicts = [judge(record) for record in records]
+    limits = Limits(num_parts=1) if several else Limits()  # the runs are the parts then
+    verdicts = [judge(record, limits=limits) for record in records]
     reasons = list(dict.fromkeys(line for verdict in verdicts for line in verdict.reasons))
     stable = None if spread is None else spread <= MAX_SPREAD
     said = [] if stable in (None, True) else [_spread_text(spread or 0.0, len(records))]
+    apart = spread is not None and spread > limits.max_spread
     lags = [record.send_lag_ms for record in records if record.scenario == "server"]
     lag = np.concatenate(lags) if lags else np.empty(0)
     latencies = response if scenario != "offline" else response[:0]
@@ -174,7 +179,8 @@ def make_row(
         },
         offered_per_s=records[0].offered_per_s,
         send_lag_p99_ms=float(np.quantile(lag, 0.99)) if lag.size else None,
-        valid=all(verdict.valid for verdict in verdicts),
+        valid=all(verdict.valid for verdict in verdicts) and not apart,
+        wrong=any(verdict.wrong for verdict in verdicts),
         reason="; ".join([*reasons, *said]),
         stable=stable,
         spread=spread,

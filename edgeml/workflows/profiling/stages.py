@@ -126,10 +126,13 @@ def break_down(
     return _triton(kind, bundle, samples, server)
 
 
-def _repeat(call: Callable[[int, Stopwatch], None]) -> tuple[dict[str, float], float, int]:
-    """Return mean laps, the mean of whole calls, and their number."""
+def _warm_up(call: Callable[[int, Stopwatch], None]) -> None:
     for number in range(_WARMUP):
         call(number, Stopwatch())
+
+
+def _repeat(call: Callable[[int, Stopwatch], None]) -> tuple[dict[str, float], float, int]:
+    """Return mean laps, the mean of whole calls, and their number."""
     watch, count, begun = Stopwatch(), 0, time.perf_counter()
     total = 0.0
     while count < _CALLS and (count < 10 or time.perf_counter() - begun < _BUDGET_S):
@@ -163,6 +166,7 @@ def _edge(bundle: Bundle, samples: Samples, num_threads: int) -> Breakdown:
             task.interpret(outputs, served_by=predictor.served_by)
             watch.lap("postprocess")
 
+        _warm_up(call)
         found, total, count = _repeat(call)
     notes = ("in-process: nothing is sent, and the queue of callers is in the server scenario",)
     return _finish("edge", found, total, count, notes)
@@ -186,6 +190,7 @@ def _http(samples: Samples, server: Running) -> Breakdown:
             watch.add(name, value)
 
     try:
+        _warm_up(call)
         found, total, count = _repeat(call)
     finally:
         caller.close()
@@ -246,6 +251,7 @@ def _triton(kind: str, bundle: Bundle, samples: Samples, server: Running) -> Bre
 
         statistics = server.urls.get("http")
         if statistics is None:
+            _warm_up(call)
             found, total, count = _repeat(call)
             found["transport"] = found.pop("exchange")
             notes = ("the server's statistics are read over HTTP, whose address is not known",)
@@ -259,8 +265,7 @@ def _with_statistics(
     call: Callable[[int, Stopwatch], None], url: str, model: str
 ) -> tuple[dict[str, float], float, int, tuple[str, ...]]:
     """Repeat a call and split its exchange by what the server's statistics say."""
-    for number in range(_WARMUP):
-        call(number, Stopwatch())
+    _warm_up(call)
     read = partial(read_totals, url, model)
     try:
         before = read()
