@@ -22,6 +22,9 @@ _HOMES = {
     "Predictor": "edgeml.core.predictor",
     "Profile": "edgeml.workflows.profiling.profile",
     "ProfileSettings": "edgeml.workflows.profiling.settings",
+    "Recommendation": "edgeml.tasks.recommendation.recommendation",
+    "Recommender": "edgeml.recommending.recommender",
+    "RecommenderSettings": "edgeml.workflows.recommendation_settings",
     "Report": "edgeml.workflows.reporting",
     "ReportTable": "edgeml.workflows.reporting",
     "ServedBundle": "edgeml.workflows.web",
@@ -41,6 +44,7 @@ _HOMES = {
     "load": "edgeml.workflows.loading",
     "load_checkpoint": "edgeml.workflows.checkpoints",
     "load_items": "edgeml.workflows.checkpoints",
+    "load_recommender": "edgeml.workflows.loading",
     "load_split": "edgeml.workflows.checkpoints",
     "load_texts": "edgeml.workflows.finding",
     "profile": "edgeml.workflows.profiling.profile",
@@ -66,6 +70,9 @@ __all__ = [
     "Predictor",
     "Profile",
     "ProfileSettings",
+    "Recommendation",
+    "Recommender",
+    "RecommenderSettings",
     "Report",
     "ReportTable",
     "ServedBundle",
@@ -86,6 +93,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "load_items",
+    "load_recommender",
     "load_split",
     "load_texts",
     "profile",
@@ -119,9 +127,10 @@ if TYPE_CHECKING:
     from edgeml.workflows.comparing import Comparison, compare
     from edgeml.workflows.exporting import ExportSettings, export
     from edgeml.workflows.finding import Texts, find_data, load_texts
-    from edgeml.workflows.loading import load
+    from edgeml.workflows.loading import load, load_recommender
     from edgeml.workflows.profiling.profile import Profile, profile
     from edgeml.workflows.profiling.settings import ProfileSettings, ServiceLevel
+    from edgeml.workflows.recommendation_settings import RecommenderSettings
     from edgeml.workflows.reporting import Report, ReportTable, write_report
     from edgeml.workflows.serving import connect, connect_async, publish, serve_triton
     from edgeml.workflows.training import finetune

@@ -11,6 +11,7 @@ from edgeml.core.progress import Progress
 from edgeml.errors import InputError
 
 _TEXT = "text-classification"
+_LOG = "recommendation"
 # What a setting is called on the command line; None there leaves the task's own default.
 _SHARED = ("epochs", "batch_size", "learning_rate", "seed", "class_weights", "precision")
 _IMAGE_SETTINGS = ("dropout", "label_smoothing", "averaging", "frozen_epochs")
@@ -23,12 +24,14 @@ _IMAGE_OPTIONS = (
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--task", default="image-classification", help="image-classification, text-classification"
+        "--task",
+        default="image-classification",
+        help="image-classification, text-classification, recommendation",
     )
     parser.add_argument(
         "--data",
         required=True,
-        help="named set; folder class/xxx.png or table file,label of pictures; table of texts",
+        help="named set; folder class/xxx.png or table file,label of pictures; table of texts; log",
     )
     parser.add_argument(
         "--model",
@@ -69,6 +72,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--multi-label", metavar="SEP", help="a text may have several labels, separated by SEP"
     )
     texts.add_argument("--max-length", type=int, help="tokens after which a text is cut (128)")
+    logs = parser.add_argument_group("logs of interactions")
+    logs.add_argument("--schema", help="schema.yaml: what the columns of the log mean")
 
 
 def _configure_images(images: argparse._ArgumentGroup) -> None:
@@ -117,6 +122,15 @@ def _text_settings(arguments: argparse.Namespace) -> Any:
     return TextTrainingSettings(**given, num_threads=arguments.threads)
 
 
+def _log_settings(arguments: argparse.Namespace) -> Any:
+    from edgeml.workflows.recommendation_settings import RecommenderSettings
+
+    foreign = ("class_weights", "precision", *_TEXT_SETTINGS, *_IMAGE_SETTINGS, *_IMAGE_OPTIONS)
+    _refuse_foreign(arguments, (*foreign, "augmentation", "no_flip", "resume", "model"))
+    given = _given(arguments, ("epochs", "batch_size", "learning_rate", "seed"))
+    return RecommenderSettings(**given, num_threads=arguments.threads)
+
+
 def _refuse_foreign(arguments: argparse.Namespace, names: tuple[str, ...]) -> None:
     for name in _given(arguments, names):
         other = _TEXT if name in _TEXT_SETTINGS else "image-classification"
@@ -151,6 +165,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
 
     if arguments.task == _TEXT:
         more: dict[str, Any] = {"settings": _text_settings(arguments)}
+    elif arguments.task == _LOG:
+        more = {"settings": _log_settings(arguments)}
     else:
         more = _image_arguments(arguments)
     made = edgeml.finetune(
@@ -164,11 +180,13 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         label_column=arguments.label_column,
         multi_label_separator=arguments.multi_label,
         resume=arguments.resume,
+        schema=arguments.schema,
         progress=progress,
         **more,
     )
+    figure = "NDCG@10" if arguments.task == _LOG else "accuracy"
     text = (
-        f"{made.checkpoint}: validation accuracy {made.accuracy:.4f} after {made.epochs} epochs, "
+        f"{made.checkpoint}: validation {figure} {made.accuracy:.4f} after {made.epochs} epochs, "
         f"{made.seconds:.0f} s"
     )
     return Outcome(result=made.to_json(), show=lambda: show_line(text))

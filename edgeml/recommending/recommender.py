@@ -43,7 +43,8 @@ class Catalogue:
         item_ids: Text by item code; row 0 is no item.
         liked_offsets: int64 ``(users + 1,)``: where each user's items begin.
         liked_items: int64 ``(events,)``: distinct items that each user wanted, oldest first.
-        vectors: float32 ``(items, d)``: what items are like, for diversity and reasons.
+        vectors: float32 ``(items, d)``, rows of length 1 or 0: what items are like, for diversity
+            and reasons.
         as_of_ms: The moment after the log's last event: when requests happen unless told.
     """
 
@@ -268,9 +269,11 @@ class Recommender:
         )
 
     def _because(self, request: Request, item: int) -> tuple[str, ...]:
-        """Name the item of the history that lies nearest."""
+        """Name the item of the history that lies nearest, if any lies near."""
         vectors = self.catalogue.vectors
         near = vectors[request.history] @ vectors[item]
+        if near.max() <= 0:
+            return ("popular among users like you",)
         closest = int(request.history[int(near.argmax())])
         return (f"because you liked {self.catalogue.item_ids[closest]}",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import time
@@ -149,6 +150,8 @@ def export(
     settings = settings or ExportSettings()
     threads = check_threads(settings.num_threads)
     settings = replace(settings, num_threads=threads)
+    if is_recommender(source):
+        return _export_recommender(Path(source), place, data, gate, name, version, progress)
     _check_engines(settings.engines)
     _check_files(settings.files)
     require("onnx", extra="export")
@@ -178,6 +181,44 @@ def export(
     return Exported(
         bundle=bundle, rows=tuple(rows), report=report, seconds=seconds, notes=opened.notes
     )
+
+
+def is_recommender(source: str | Path) -> bool:
+    """Return whether a folder is a recommender's checkpoint."""
+    file = Path(source) / "checkpoint.json"
+    try:
+        task = json.loads(file.read_bytes()).get("task") if file.is_file() else None
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(task == "recommendation")
+
+
+def _export_recommender(
+    source: Path,
+    place: Path,
+    data: str | Path | None,
+    gate: Gate | None,
+    name: str | None,
+    version: str,
+    progress: Progress,
+) -> Exported:
+    """Hand a recommender on: its ranker is judged by AUC, NDCG and overlap, not by accuracy."""
+    require("onnx", extra="export")
+    require("torch", extra="train")
+    require("faiss", extra="recommend")
+    from edgeml.workflows.recommendation_exporting import export_recommender
+
+    if data is not None:
+        raise InputError(
+            "a recommender is proven on the rows that its checkpoint holds; leave data out",
+            item="--data",
+        )
+    if gate is not None and gate != Gate():
+        raise InputError(
+            "a recommender has gates of its own (AUC, NDCG@10, overlap); leave the gate out",
+            item="--max-drop",
+        )
+    return export_recommender(source, out=place, name=name, version=version, progress=progress)
 
 
 def _check_engines(engines: tuple[str, ...]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
+from edgeml._optional import require
 from edgeml.core.batching import takes_one
 from edgeml.core.bundle import Bundle
 from edgeml.core.manifest import Variant
@@ -24,9 +25,14 @@ from edgeml.runtime.host_profile import Setup, find_profile
 from edgeml.runtime.one_by_one import OneByOne
 from edgeml.runtime.opening import ENGINES, installed_engines, open_runtime
 from edgeml.tasks.classification import ClassLabels
+from edgeml.tasks.image import ImageTask
 from edgeml.tasks.opening import open_task
 from edgeml.tasks.predictor import Task, TaskPredictor
 from edgeml.tasks.text import TOKENIZER
+from edgeml.workflows.training_options import RECOMMENDATION_TASK
+
+if TYPE_CHECKING:
+    from edgeml.recommending.recommender import Recommender
 
 Verify = Literal["hash", "golden"]
 
@@ -59,7 +65,8 @@ def load(
             golden examples.
 
     Returns:
-        A predictor; use it as a context manager or close it.
+        A predictor; use it as a context manager or close it. For a recommendation bundle a
+        :class:`~edgeml.recommending.recommender.Recommender`, as of :func:`load_recommender`.
 
     Raises:
         BundleError: This is no readable bundle, or (as IntegrityError) a file is damaged.
@@ -76,6 +83,12 @@ def load(
         raise InputError(f"verify is {verify!r}; 'hash' or 'golden' was expected")
     threads = check_threads(num_threads)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
+    if opened.manifest.task == RECOMMENDATION_TASK:
+        # Another protocol: recommend() in the place of predict().
+        return cast(
+            TaskPredictor,
+            load_recommender(opened, variant=variant, num_threads=num_threads, verify=verify),
+        )
     tuned = _tuned(opened) if variant is None and num_threads is None else None
     setup = tuned or default_setup(opened, variant, num_threads=threads)
     threads, row = setup.threads, as_set_up(opened, setup)
@@ -93,7 +106,13 @@ def load(
         except EdgemlError:
             engine.close()
             raise
-    predictor = TaskPredictor(task, engine, batch_engine=batch_engine)
+    predictor = TaskPredictor(
+        task,
+        engine,
+        batch_engine=batch_engine,
+        # Decoding a picture takes about as long as answering it; a text is prepared in no time.
+        prepare_threads=threads if isinstance(task, ImageTask) else 1,
+    )
     if verify == "golden":
         from edgeml.workflows.verifying import require_golden
 
@@ -105,6 +124,49 @@ def load(
             predictor.close()
             raise
     return predictor
+
+
+def load_recommender(
+    bundle: str | Path | Bundle,
+    *,
+    variant: str | None = None,
+    num_threads: int | None = None,
+    verify: Verify = "hash",
+) -> Recommender:
+    """Load a recommendation bundle in this process, without torch.
+
+    :func:`load` returns the same for such a bundle; this one says so to a type checker.
+
+    Args:
+        bundle: The bundle's folder.
+        variant: Name of a variant of the ranker; None takes the one that the export chose.
+        num_threads: Threads of the ranker; None is one, which is best for one request.
+        verify: ``hash`` compares the hash of each file; ``golden`` also replays the golden
+            requests.
+
+    Raises:
+        BundleError: This is no recommendation bundle, or (as IntegrityError) a file is damaged or
+            of another version.
+        InputError: An argument is wrong.
+        MissingExtraError: The extra [recommend] is not installed.
+    """
+    if verify not in ("hash", "golden"):
+        raise InputError(f"verify is {verify!r}; 'hash' or 'golden' was expected")
+    require("faiss", extra="recommend")
+    from edgeml.workflows.recommendation_loading import open_recommender
+
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
+    threads = 1 if num_threads is None else check_threads(num_threads)
+    recommender = open_recommender(opened, variant=variant, num_threads=threads)
+    if verify == "golden":
+        from edgeml.workflows.recommendation_verifying import require_golden
+
+        try:
+            require_golden(opened, recommender, opened.variant(variant).name)
+        except EdgemlError:
+            recommender.close()
+            raise
+    return recommender
 
 
 def open_engine(

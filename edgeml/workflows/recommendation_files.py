@@ -32,7 +32,7 @@ from edgeml.workflows.recommendation_parts import histories_of
 
 FOLDER = "recommendation"
 _JSON = ("description.json", "ids.json")
-_ARCHIVES = ("tables.npz", "events.npz", "bias.npz", "model.npz", "popularity.npz")
+_ARCHIVES = ("tables.npz", "events.npz", "items.npz", "model.npz", "popularity.npz")
 _INDEX = ("index/index.json", "index/index.npz")
 FILES = tuple(f"{FOLDER}/{name}" for name in (*_JSON, *_ARCHIVES, *_INDEX))
 _FORMAT = 1
@@ -48,6 +48,7 @@ class Parts:
         user_ids: Text by user code.
         item_ids: Text by item code.
         served: Retrieval's vectors.
+        likeness: float32 ``(items, d)``: items by who wanted them.
         popularity: For users without a history.
         policy: How the stages work together.
         source: Name and hash of the data, and what was chosen, for reading.
@@ -58,6 +59,7 @@ class Parts:
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
     served: Biased
+    likeness: npt.NDArray[np.float32]
     popularity: Popularity
     policy: Policy
     source: Mapping[str, Any]
@@ -67,7 +69,7 @@ class Parts:
         digest = hashlib.sha256(
             json.dumps([self.user_ids, self.item_ids, _encoders(self.features)]).encode()
         )
-        for table in (self.served.item_vectors, *_tables(self.features).values()):
+        for table in (self.served.item_vectors, self.likeness, *_tables(self.features).values()):
             digest.update(np.ascontiguousarray(table).tobytes())
         return digest.hexdigest()[:16]
 
@@ -81,7 +83,7 @@ class Parts:
             item_ids=self.item_ids,
             liked_offsets=liked.offsets,
             liked_items=liked.items,
-            vectors=self.served.inner.item_vectors,
+            vectors=self.likeness,
             as_of_ms=int(self.events.times_ms.max()) + 1,
         )
 
@@ -126,7 +128,9 @@ def write_parts(folder: Path, parts: Parts) -> str:
     }
     columns |= {f"signal:{name}": values for name, values in events.signals.items()}
     (place / "events.npz").write_bytes(write_archive(columns))
-    (place / "bias.npz").write_bytes(write_archive({"bias": parts.served.bias}))
+    (place / "items.npz").write_bytes(
+        write_archive({"bias": parts.served.bias, "likeness": parts.likeness})
+    )
     save_model(parts.served.inner, place / "model.npz")
     save_model(parts.popularity, place / "popularity.npz")
     Retriever.build(parts.served, version=version).save(place / "index")
@@ -154,15 +158,14 @@ def read_parts(opened: Callable[[str], Path], *, path: str) -> tuple[Parts, str]
             reason = f"its parts have format {value['format']}; {_FORMAT} is read; export it again"
             raise BundleError(path=path, reason=reason)
         ids = json.loads(files["ids.json"].read_bytes())
+        items = read_archive(files["items.npz"])
         parts = Parts(
             features=_features(value, read_archive(files["tables.npz"])),
             events=_events(read_archive(files["events.npz"])),
             user_ids=tuple(ids["users"]),
             item_ids=tuple(ids["items"]),
-            served=Biased(
-                load_model(files["model.npz"]),  # type: ignore[arg-type]
-                read_archive(files["bias.npz"])["bias"],
-            ),
+            served=Biased(load_model(files["model.npz"]), items["bias"]),  # type: ignore[arg-type]
+            likeness=items["likeness"],
             popularity=load_model(files["popularity.npz"]),  # type: ignore[arg-type]
             policy=Policy(**value["policy"]),
             source=value["source"],

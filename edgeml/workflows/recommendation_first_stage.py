@@ -17,7 +17,7 @@ from edgeml.recommending.evaluation.rankings import ranking_metrics
 from edgeml.recommending.retrieval.biased import Biased
 from edgeml.recommending.retrieval.histories import Histories
 from edgeml.recommending.retrieval.item_item import Ease, ItemKnn, LinearFactors, Popularity
-from edgeml.recommending.retrieval.model import RetrievalModel, VectorModel, best_columns
+from edgeml.recommending.retrieval.model import RetrievalModel, best_columns
 from edgeml.tasks.recommendation.interactions import Interactions
 from edgeml.workflows.recommendation_parts import EvaluationPart, histories_of
 
@@ -35,6 +35,7 @@ _RANK_SLACK = 0.0005
 # From this share of the items on, a projection saves nothing.
 _WHOLE_SHARE = 0.75
 _EXTRA_DIRECTIONS, _ROUNDS = 16, 4
+_LIKENESS = 48
 # Vectors of more dimensions than this are not served.
 _LARGEST_WHOLE = 2048
 
@@ -67,12 +68,17 @@ class RetrievalChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class Systems:
-    """The first stage's systems, fitted on the same events."""
+    """The first stage's systems, fitted on the same events.
+
+    ``likeness`` is float32 ``(items, d)``, rows of length 1 or 0: items lie near each other where
+    the same users wanted them. Diversity and reasons are told by it.
+    """
 
     ease: RetrievalModel
     item_knn: RetrievalModel
     popularity: Popularity
     served: Biased
+    likeness: Scores
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def compacted(histories: Histories, codes: npt.NDArray[np.int64]) -> Histories:
 
 
 def choose_retrieval(
-    train: Interactions, part: EvaluationPart, *, num_users: int, num_items: int
+    train: Interactions, part: EvaluationPart, *, num_users: int, num_items: int, in_time: bool
 ) -> RetrievalChoice:
     """Choose penalty, rank, neighbours and popularity by NDCG@10 on validation.
 
@@ -126,6 +132,7 @@ def choose_retrieval(
         part: The validation part, or a sample of it.
         num_users: User codes.
         num_items: Item codes of the catalogue.
+        in_time: Whether all of train is before the part, so that its last days may count more.
     """
     codes = _frequent(train, num_items)
     inner = histories_of(train, num_users=num_users, num_items=num_items)
@@ -144,8 +151,9 @@ def choose_retrieval(
         _NEIGHBOURS,
         key=lambda count: score(f"item_knn k={count}", Compact(knn[count], codes, num_items)),
     )
-    windows = _WINDOWS_DAYS if int(train.times_ms.max()) < part.at_ms - 1 else (0.0,)
-    windows = tuple(days for days in windows if not days or days * _DAY_MS < _length(train))
+    windows = [
+        days for days in _WINDOWS_DAYS if not days or (in_time and days * _DAY_MS < _length(train))
+    ]
     popular = {days: popularity_of(train, num_items, days) for days in windows}
     days = max(windows, key=lambda days: score(f"popularity days={days:g}", popular[days]))
     ranks = [rank for rank in _RANKS if rank < _WHOLE_SHARE * len(codes)]
@@ -192,6 +200,7 @@ def fit_systems(
         item_knn=Compact(_knn(inner, codes, choice.neighbours), codes, num_items),
         popularity=popularity,
         served=Biased(factors, choice.bias_weight * _bias(popularity)),
+        likeness=_likeness(inner, codes, num_items),
     )
 
 
@@ -294,6 +303,20 @@ def _cut(factors: LinearFactors, rank: int) -> LinearFactors:
     )
 
 
+def _likeness(histories: Histories, codes: npt.NDArray[np.int64], num_items: int) -> Scores:
+    """Return what items are like by who wanted them, each item's users counted to length 1."""
+    active = _active(histories, codes)
+    has = active.matrix(len(codes))
+    has /= np.maximum(np.linalg.norm(has, axis=0, keepdims=True), 1)
+    basis = _directions(has, min(_LIKENESS, len(codes)))
+    rows = basis * np.linalg.norm(has @ basis, axis=0)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    full = np.zeros((num_items, rows.shape[1]), dtype=np.float32)
+    full[codes] = rows
+    full[0] = 0
+    return full
+
+
 def _bias(popularity: Popularity) -> Scores:
     """Return popularity between 0 and 1, on a logarithmic scale."""
     logs = np.log1p(popularity.counts)
@@ -307,11 +330,6 @@ def _spread(scores: Scores) -> float:
 
 def _length(events: Interactions) -> int:
     return int(events.times_ms.max() - events.times_ms.min())
-
-
-def vectors_of(systems: Systems) -> tuple[VectorModel, Scores]:
-    """Return the served model and its items' vectors, without the popularity dimension."""
-    return systems.served, systems.served.inner.item_vectors
 
 
 def names_of(systems: Systems) -> Iterator[tuple[str, RetrievalModel]]:

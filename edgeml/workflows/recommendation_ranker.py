@@ -34,7 +34,7 @@ _BLOCK = 1000
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)
 _DIVERSITY = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 # How much of NDCG@10 a list may lose on validation to be more diverse.
-_DIVERSITY_COST = 0.005
+_DIVERSITY_COST = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,7 +125,8 @@ def train_recommender(
     validation = evaluation_part(prepared, "validation")
     say("choosing retrieval on validation", stage="retrieval")
     sample = validation.sample(settings.chosen_on, seed=settings.seed)
-    choice = choose_retrieval(prepared.train, sample, **sizes)
+    in_time = prepared.rule.kind == "temporal"
+    choice = choose_retrieval(prepared.train, sample, **sizes, in_time=in_time)
     say("gathering the ranker's rows", stage="ranker")
     rows = ranker_data(prepared, choice, sample, seed=settings.seed)
     ranker = train_ranker(
@@ -140,10 +141,8 @@ def train_recommender(
     policy = Policy(num_candidates=min(settings.num_candidates, prepared.num_items - 1))
     with served_ranker(ranker) as scorer:
         pipeline = _pipeline(systems, rows.features, validation, scorer, policy)
-        vectors = systems.served.inner.item_vectors
-        policy, tried = choose_policy(
-            pipeline, sample.sample(_POLICY_USERS, seed=settings.seed), vectors
-        )
+        asked = sample.sample(_POLICY_USERS, seed=settings.seed)
+        policy, tried = choose_policy(pipeline, asked, systems.likeness)
         evaluation = _evaluation(
             prepared, choice, rows.features, scorer, policy, settings=settings, progress=progress
         )
@@ -187,7 +186,7 @@ def _evaluation(
         part,
         _pipeline(systems, features, part, scorer, policy),
         dict(names_of(systems)),
-        systems.served.inner.item_vectors,
+        systems.likeness,
         progress=progress,
     )
 
@@ -244,6 +243,7 @@ def refitted(trained: TrainedRecommender, settings: RecommenderSettings) -> Part
         user_ids=prepared.user_ids,
         item_ids=prepared.item_ids[:num_items],
         served=systems.served,
+        likeness=systems.likeness,
         popularity=systems.popularity,
         policy=trained.policy,
         source=described(trained),

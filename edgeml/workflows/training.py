@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgeml._optional import require
 from edgeml.core.progress import Progress, silent
 from edgeml.errors import InputError
-from edgeml.workflows.training_options import IMAGE_TASK, TEXT_TASK, check_options, of_kind
+from edgeml.workflows.training_options import (
+    IMAGE_TASK,
+    RECOMMENDATION_TASK,
+    TEXT_TASK,
+    check_options,
+    of_kind,
+)
 
 if TYPE_CHECKING:
     from edgeml.training.settings import TrainingSettings
     from edgeml.training.text_settings import TextTrainingSettings
+    from edgeml.workflows.recommendation_settings import RecommenderSettings
     from edgeml.workflows.training_images import ImageOptions
 
 
@@ -23,27 +32,31 @@ class Finetuned:
 
     Attributes:
         checkpoint: The folder.
-        accuracy: Validation accuracy of the epoch that was kept.
+        accuracy: Validation accuracy of the epoch that was kept; of a recommender NDCG@10, end to
+            end.
         epochs: Epochs run.
         seconds: Wall time of the training.
+        metrics: What a recommender reached on its test part; None for the others.
     """
 
     checkpoint: Path
     accuracy: float
     epochs: int
     seconds: float
+    metrics: Mapping[str, Any] | None = None
 
     def __fspath__(self) -> str:
         return str(self.checkpoint)
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the command line's JSON."""
-        return {
+        value = {
             "checkpoint": str(self.checkpoint),
             "accuracy": self.accuracy,
             "epochs": self.epochs,
             "seconds": self.seconds,
         }
+        return value if self.metrics is None else {**value, "metrics": dict(self.metrics)}
 
 
 def finetune(
@@ -54,16 +67,17 @@ def finetune(
     model: str | None = None,
     image_size: int | None = None,
     weights: Literal["pretrained", "random"] = "pretrained",
-    settings: TrainingSettings | TextTrainingSettings | None = None,
+    settings: TrainingSettings | TextTrainingSettings | RecommenderSettings | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
     multi_label_separator: str | None = None,
     resume: bool = False,
     overrides: Mapping[str, Any] | None = None,
     options: ImageOptions | None = None,
+    schema: str | Path | None = None,
     progress: Progress = silent,
 ) -> Finetuned:
-    """Fine-tune a pretrained image or text classifier.
+    """Fine-tune a pretrained image or text classifier, or train a recommender on a log.
 
     The data is split into train, validation and test by class, seeded; parts that the set itself
     defines are kept. The split is stored in the checkpoint, and ``export`` keeps to it. The
@@ -72,9 +86,9 @@ def finetune(
 
     Args:
         data: A named set such as ``fashion-mnist`` or ``sst2``; a folder ``class/xxx.png`` or a
-            table of files and labels; or a table of texts and labels.
+            table of files and labels; a table of texts and labels; or a log of interactions.
         out: Folder of the checkpoint.
-        task: ``image-classification`` or ``text-classification``.
+        task: ``image-classification``, ``text-classification`` or ``recommendation``.
         model: For images ``efficientnet-lite0``, ``-lite1``, ``-lite2``, ``resnet-18``, or
             ``package.module:factory`` of a module of your own; for texts ``minilm-l6``; for both a
             folder in the hub's layout, or a hub id. None takes the first of each.
@@ -82,7 +96,8 @@ def finetune(
             only.
         weights: ``pretrained``, or ``random`` to start from nothing.
         settings: Epochs, rate, seed, threads and the rest: TrainingSettings for images,
-            TextTrainingSettings for texts. None chooses for images by the size of the data.
+            TextTrainingSettings for texts, RecommenderSettings for logs. None chooses for images
+            by the size of the data.
         text_column: Column of the texts in a table; None looks for it. Texts only.
         label_column: Column of the labels, likewise.
         multi_label_separator: What separates several labels of one text; None: one each. Texts
@@ -91,6 +106,7 @@ def finetune(
         overrides: Fields of TrainingSettings by name that replace the ones chosen by the size of
             the data. Images only, without ``settings``.
         options: Groups, leaks, unreadable pictures, shares of the parts, profile. Images only.
+        schema: ``schema.yaml``: what the columns of a log mean. Recommenders only.
         progress: Told at every step.
 
     Raises:
@@ -105,9 +121,11 @@ def finetune(
         "multi_label_separator": multi_label_separator,
     }
     images = {"image_size": image_size, "overrides": overrides, "options": options}
-    check_options(task, images=images, texts=columns)
+    check_options(task, images=images, texts=columns, logs={"schema": schema})
     if weights not in ("pretrained", "random"):
         raise InputError(f"weights is {weights!r}; 'pretrained' or 'random' was expected")
+    if task == RECOMMENDATION_TASK:
+        return _finetune_recommender(data, schema, Path(out), settings, progress)
     if task == TEXT_TASK:
         from edgeml.training.text_settings import TextTrainingSettings
         from edgeml.workflows.training_text import DEFAULT_MODEL, finetune_text
@@ -145,4 +163,29 @@ def finetune(
     )
     return Finetuned(
         checkpoint=Path(out), accuracy=accuracy, epochs=len(made.epochs), seconds=made.seconds
+    )
+
+
+def _finetune_recommender(
+    data: str | Path, schema: str | Path | None, out: Path, settings: object, progress: Progress
+) -> Finetuned:
+    require("faiss", extra="recommend")
+    require("torch", extra="train")
+    from edgeml.workflows.recommendation_settings import RecommenderSettings
+    from edgeml.workflows.recommendation_training import finetune_recommender, plain
+
+    made = finetune_recommender(
+        data=data,
+        schema=schema,
+        out=out,
+        settings=of_kind(settings, RecommenderSettings, RECOMMENDATION_TASK)
+        or RecommenderSettings(),
+        progress=progress,
+    )
+    return Finetuned(
+        checkpoint=out,
+        accuracy=made.validation_ndcg,
+        epochs=math.ceil(made.ranker.epochs),
+        seconds=made.seconds,
+        metrics=plain(made.evaluation.metrics),
     )

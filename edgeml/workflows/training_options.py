@@ -9,29 +9,38 @@ from edgeml.errors import InputError
 
 IMAGE_TASK = "image-classification"
 TEXT_TASK = "text-classification"
+RECOMMENDATION_TASK = "recommendation"
 
 Settings = TypeVar("Settings")
 
 
-def check_options(task: str, *, images: Mapping[str, object], texts: Mapping[str, object]) -> None:
+def check_options(
+    task: str,
+    *,
+    images: Mapping[str, object],
+    texts: Mapping[str, object],
+    logs: Mapping[str, object],
+) -> None:
     """Refuse an unknown task, and options that are for another one.
 
     Args:
         task: What was asked for.
         images: Options for pictures by name; None where not given.
         texts: Options for texts, likewise.
+        logs: Options for logs of interactions, likewise.
     """
-    if task not in (IMAGE_TASK, TEXT_TASK):
-        raise InputError(
-            f"the task is '{task}'; {IMAGE_TASK} or {TEXT_TASK} was expected", item="--task"
-        )
-    for name, value in (texts if task == IMAGE_TASK else images).items():
-        if value is not None:
-            other = TEXT_TASK if task == IMAGE_TASK else IMAGE_TASK
-            raise InputError(
-                f"{name} is for {other}, and the task is {task}; leave it out or change the task",
-                item=option_of(name),
-            )
+    by_task = {IMAGE_TASK: images, TEXT_TASK: texts, RECOMMENDATION_TASK: logs}
+    if task not in by_task:
+        known = ", ".join(by_task)
+        raise InputError(f"the task is '{task}'; one of {known} was expected", item="--task")
+    for other, options in by_task.items():
+        for name, value in options.items() if other != task else ():
+            if value is not None:
+                raise InputError(
+                    f"{name} is for {other}, and the task is {task}; leave it out or change the "
+                    "task",
+                    item=option_of(name),
+                )
 
 
 def option_of(name: str) -> str:

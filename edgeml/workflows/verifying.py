@@ -17,6 +17,7 @@ from edgeml.runtime.host import detect_host
 from edgeml.runtime.host_profile import find_profile
 from edgeml.tasks.predictor import Task
 from edgeml.workflows.loading import open_engine, task_of
+from edgeml.workflows.training_options import RECOMMENDATION_TASK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,10 @@ def require_golden(bundle: Bundle, variant: Variant, engine: Engine, task: Task)
 
 
 def _golden_checks(bundle: Bundle) -> list[Check]:
+    if bundle.manifest.task == RECOMMENDATION_TASK:
+        from edgeml.workflows.recommendation_verifying import golden_checks
+
+        return golden_checks(bundle)
     if GOLDEN not in bundle.manifest.files:
         return [Check(name="golden", ok=False, detail="the bundle has no golden examples")]
     try:

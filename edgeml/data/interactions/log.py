@@ -167,7 +167,7 @@ def _with_ids(
     """Return the rows that name a user and an item, as the schema says of the others."""
     if not len(joined["user"]):
         raise DataError(source=source, reason="the log has no rows; a log with rows was expected")
-    missing = np.equal(joined["user"], None) | np.equal(joined["item"], None)
+    missing = _missing(joined["user"]) | _missing(joined["item"])
     count = int(missing.sum())
     if count and schema.missing_ids == "refuse":
         row = int(np.flatnonzero(missing)[0]) + 1
@@ -181,6 +181,10 @@ def _with_ids(
     if count == len(missing):
         raise DataError(source=source, reason="no row has both a user and an item id")
     return np.flatnonzero(~missing)
+
+
+def _missing(texts: Texts) -> npt.NDArray[np.bool_]:
+    return np.fromiter((text is None for text in texts), dtype=bool, count=len(texts))
 
 
 def _first_of_pairs(
@@ -253,8 +257,8 @@ def _read_side(table: SideTable) -> RawTable:
     names = [column.column for column in table.columns]
     read = read_columns(table.file, [table.key, *names], text=[table.key])
     ids = as_text(read[table.key])
-    if np.equal(ids, None).any():
-        row = int(np.flatnonzero(np.equal(ids, None))[0]) + 1
+    if _missing(ids).any():
+        row = int(np.flatnonzero(_missing(ids))[0]) + 1
         raise DataError(source=table.file, reason=f"row {row} has no '{table.key}'; mend it")
     values, counts = np.unique(ids.astype(str), return_counts=True)
     if (counts > 1).any():

@@ -153,7 +153,7 @@ def _features(
         context=context,
         groups=_groups(item_table),
         signals=tuple(
-            (column.name, column.kind)
+            (column.name, "amount" if column.kind == "amount" else "binary")
             for column in log.schema.of_role("signal")
             if column.name != log.schema.positive_signal
         ),

@@ -260,8 +260,10 @@ def _split(value: Any, source: str) -> SplitRule:
         kind=kind,
         timezone_hours=_number(entry.get("timezone_hours", 0), "split: timezone_hours", source),
         seed=int(_number(entry.get("seed", 0), "split: seed", source)),
-        **shares,
-        **dates,
+        validation=shares["validation"],
+        test=shares["test"],
+        validation_from=dates["validation_from"],
+        test_from=dates["test_from"],
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 # How many average events stand beside what was counted, so that one event is no rate of 0 or 1.
 _USER_WEIGHT, _ITEM_WEIGHT, _AFFINITY_WEIGHT = 5.0, 10.0, 3.0
+SignalKind = Literal["binary", "amount"]
 RETRIEVAL = ("retrieval_score", "retrieval_rank_log")
 
 
@@ -63,7 +64,7 @@ class RankingFeatures:
     items: EncodedTable
     context: tuple[FeatureEncoder, ...]
     groups: tuple[int, ...]
-    signals: tuple[tuple[str, str], ...]
+    signals: tuple[tuple[str, SignalKind], ...]
     means: Numbers
     item_codes: Integers
     timezone_hours: float = 0.0
