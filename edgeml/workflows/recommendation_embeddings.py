@@ -17,6 +17,7 @@ from edgeml.recommending.evaluation import ranking_metrics
 from edgeml.recommending.retrieval.embeddings import BprModel, Layer, TwoTowerModel
 from edgeml.recommending.retrieval.histories import Histories
 from edgeml.recommending.retrieval.model import RetrievalModel, top_k
+from edgeml.tasks.recommendation.tables import EncodedTable
 from edgeml.training.recommendation.bpr import BprArrays, train_bpr
 from edgeml.training.recommendation.retrieval_settings import BprSettings, TwoTowerSettings
 from edgeml.training.recommendation.two_tower import (
@@ -102,6 +103,30 @@ def fit_two_tower(
     return TrainedRetrieval(
         model=two_tower_model(best.best), validation_ndcg=best.figure, epoch=best.epoch
     )
+
+
+def tower_features(table: EncodedTable, *, num_rows: int, max_codes: int = 256) -> FloatArray:
+    """Return a table's columns as a tower reads them: each code a column of zeros and ones.
+
+    Columns of more codes than ``max_codes`` are left out (an author of whom there are thousands);
+    numbers come by their quantiles. Unknown values are all zeros.
+
+    Args:
+        table: Features by user or item code.
+        num_rows: Rows to give: the number of codes; the table may know more or fewer.
+        max_codes: Codes that a column may have.
+
+    Returns:
+        float32 ``(num_rows, columns)``.
+    """
+    columns = []
+    for codes in table.ids.T:
+        size = int(codes.max(initial=0)) + 1
+        if size <= max_codes:
+            known = np.zeros(num_rows, dtype=np.int64)
+            known[: len(codes)] = codes[:num_rows]
+            columns.append(np.eye(size, dtype=np.float32)[known][:, 1:])
+    return np.concatenate(columns, axis=1) if columns else np.zeros((num_rows, 0), np.float32)
 
 
 def bpr_model(arrays: BprArrays) -> BprModel:
