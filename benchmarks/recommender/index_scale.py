@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from edgeml.recommending.index.choosing import (
 from edgeml.recommending.index.item_index import ItemIndex
 from edgeml.recommending.index.spec import IndexKind, IndexSpec, VectorCode, spec_for
 from edgeml.recommending.index.storing import load_index, save_index
+from edgeml.runtime.host import available_threads
 
 DIMENSION, CENTRES, RESULTS, QUERIES = 64, 2_000, 500, 1_000
 MILLION, SMALL = 1_000_000, 100_000
@@ -98,7 +100,7 @@ def build(cache: Path) -> None:
     queries, tuning = clustered(QUERIES, seed=2), clustered(200, seed=3)
     for size in (SMALL, MILLION):
         vectors = clustered(size, seed=1)
-        exact = ItemIndex.build(vectors, spec=_EXACT)
+        exact = ItemIndex.build(vectors, spec=_EXACT, num_threads=available_threads())
         reference = exact.search(tuning, RESULTS).ids
         bytewise = IndexSpec(
             kind=IndexKind.IVF,
@@ -112,11 +114,11 @@ def build(cache: Path) -> None:
             if folder.exists():
                 continue
             start = time.perf_counter()
-            index = ItemIndex.build(vectors, spec=spec)
+            index = ItemIndex.build(vectors, spec=spec, num_threads=available_threads())
             seconds = time.perf_counter() - start
             folder.mkdir()
             save_index(tune(index, tuning, RESULTS, reference, TUNED_RECALL), folder)
-            print(f"{folder.name}: built in {seconds:.0f} s", flush=True)
+            say(f"{folder.name}: built in {seconds:.0f} s")
         for state in ("built", "churned"):
             if size == SMALL and state == "churned":
                 continue
@@ -134,7 +136,7 @@ def _save_references(path: Path, exact: ItemIndex, queries: npt.NDArray[np.float
         for name, share in SHARES.items()
     }
     np.savez(path, **found)
-    print(f"{path.name}: exact results found", flush=True)
+    say(f"{path.name}: exact results found")
 
 
 def measure(cache: Path, *, codes: VectorCode) -> tuple[list[Row], list[str]]:
@@ -173,7 +175,7 @@ def _rows(
         if allowed is not None:
             start = time.perf_counter()
             ways["prepared"] = index.prepare(allowed)
-            print(f"{state} {name}: prepared in {time.perf_counter() - start:.2f} s", flush=True)
+            say(f"{state} {name}: prepared in {time.perf_counter() - start:.2f} s")
         calls = {"exact": searching(exact, queries, RESULTS, allowed=allowed)}
         calls |= {way: searching(index, queries, RESULTS, allowed=ways[way]) for way in ways}
         latencies = compare_latency(calls, baseline="exact", plan=_PLAN)
@@ -190,7 +192,7 @@ def _rows(
                     recall=recall_of(found, references[name]),
                 )
             )
-            print(rows[-1], flush=True)
+            say(str(rows[-1]))
     return rows
 
 
@@ -204,6 +206,12 @@ def _row(latency: Latency, exact: Latency, **facts: object) -> Row:
         speedup_high=latency.speedup_high,
         **facts,
     )
+
+
+def say(line: str) -> None:
+    """Print at once: a run takes minutes."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def table(rows: list[Row]) -> str:
@@ -247,11 +255,11 @@ def main() -> None:
         build(arguments.cache)
     if arguments.only in (None, "measure"):
         rows, remarks = measure(arguments.cache, codes=arguments.codes)
-        print(table(rows), *remarks, sep="\n")
+        say("\n".join([table(rows), *remarks]))
         if arguments.out:
             arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     if arguments.only in (None, "kinds"):
-        print(kinds())
+        say(kinds())
 
 
 if __name__ == "__main__":
