@@ -9,9 +9,9 @@ from pathlib import Path
 from edgeml.cli import LineParser, guarded
 from edgeml.cli.output import progress_printer, show_line, show_table
 from edgeml.workflows.reporting import COLUMNS, cell
-from export import clothing, moderation, sentiment
+from export import clothing, moderation, sentiment, video
 
-RECIPES = {"clothing": clothing, "sentiment": sentiment, "moderation": moderation}
+RECIPES = {"clothing": clothing, "sentiment": sentiment, "moderation": moderation, "video": video}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +41,11 @@ def _run(argv: list[str] | None) -> int:
     rows = [[cell(row, column) for column in shown] for row in report.rows]
     show_table(arguments.name, [column.heading for column in shown], rows)
     for key, value in report.metrics.items():
-        show_line(f"{key}: {value}")
+        if isinstance(value, dict) and "systems" in value:  # a recommender's: the page has the rest
+            for system, figures in value["systems"].items():
+                show_line(f"{key}, {system}: NDCG@10 {figures['ndcg_at_10']:.4f}")
+        else:
+            show_line(f"{key}: {value}")
     show_line(f"report: {arguments.artifacts / arguments.name / 'report.html'}")
     return 0
 
