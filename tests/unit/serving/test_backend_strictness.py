@@ -153,6 +153,11 @@ REFUSED = [
     Refused(
         id="state", says="has sequence_batching", changes={"sequence_batching": {"state": [{}]}}
     ),
+    Refused(
+        id="own-operators",
+        says="has model_operations",
+        changes={"model_operations": {"op_library_filename": ["libmine.so"]}},
+    ),
     Refused(id="mode", says="execution_mode is 2", changes=parameters(execution_mode="2")),
     Refused(
         id="threads", says="is 'two'; a whole", changes=parameters(intra_op_thread_count="two")

@@ -45,7 +45,7 @@ def check_features(config: dict[str, Any]) -> None:
                 f"the input '{row['name']}' is optional and max_batch_size is "
                 f"{config['max_batch_size']}; optional inputs need max_batch_size 0"
             )
-    for key in ("batch_input", "batch_output", "sequence_batching"):
+    for key in ("batch_input", "batch_output", "sequence_batching", "model_operations"):
         if config.get(key):
             raise ValueError(f"the configuration has {key}; {_ELSEWHERE}")
     if flag(config, "share_session_between_instances"):

@@ -1,0 +1,1 @@
+"""What serving costs: a real Triton server beside the same model in-process and a no-op model."""
