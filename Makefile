@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := $(VENV)/.lock
 
-.PHONY: setup demo test test-fast check bench bench-peers bench-zoo format clean
+.PHONY: setup demo test test-fast check bench bench-peers bench-serving bench-zoo format clean
 
 setup: $(LOCK)
 	@$(BIN)/edgeml triton install
@@ -47,6 +47,11 @@ PEERS_BUNDLE ?= artifacts/sentiment/bundle
 PEERS_OPTIONS ?=
 bench-peers: $(LOCK)
 	$(BIN)/python -m benchmarks.peers --checkpoint $(PEERS_CHECKPOINT) --bundle $(PEERS_BUNDLE) $(PEERS_OPTIONS)
+
+# Such as: make bench-serving SERVING_OPTIONS="--sizes 128,224 --only latency"; the machine must be quiet.
+SERVING_OPTIONS ?=
+bench-serving: setup
+	$(BIN)/python -m benchmarks.serving $(SERVING_OPTIONS)
 
 # Such as: make bench-zoo ZOO_OPTIONS="--members mlp,gru --budget 2m"; what is there is kept, so it can be stopped.
 ZOO_OPTIONS ?=
