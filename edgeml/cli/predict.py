@@ -29,9 +29,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="picture, or text (after -- where it begins with a dash), or with --out a table; for "
-        "other models an .npz with one array per input, first axis samples, or an .npy where there "
-        "is one input; - reads stdin: one picture, a text a line, or such a file",
+        help="picture or folder of pictures, or text (after -- where it begins with a dash), or "
+        "with --out a folder of pictures or a table of texts; for other models an .npz with one "
+        "array per input, first axis samples, or an .npy where there is one input; - reads stdin: "
+        "one picture, a text a line, or such a file",
     )
     parser.add_argument(
         "--jsonl",
@@ -45,8 +46,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="FILE",
         help="answer the rows of INPUT (.csv, .tsv, .parquet, .jsonl) and write them here with "
-        "the columns label, score, truncated and error added; the formats may differ; from arrays "
-        "an .npz with the outputs",
+        "the columns label, score, truncated and error added; the formats may differ; from a "
+        "folder of pictures a table input, label, score, error; from arrays an .npz with the "
+        "outputs",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an unfinished --out of a folder of pictures",
     )
     parser.add_argument(
         "--text-column",
@@ -69,6 +76,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     with edgeml.load(bundle, variant=arguments.variant, num_threads=arguments.threads) as predictor:
         if arguments.out is not None and is_tensor(manifest):
             return answer_archive(arguments.inputs, arguments.out, predictor, progress)
+        if arguments.out is not None and not is_text(manifest):
+            return _answer_folder(arguments, predictor, progress)
         if arguments.out is not None:
             return _answer_table(arguments, predictor, manifest, progress)
         if arguments.jsonl:
@@ -80,6 +89,11 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     if arguments.jsonl and (arguments.json or arguments.out is not None):
         other = "--json" if arguments.json else "--out"
         raise InputError(f"--jsonl and {other} were both given; one was expected; leave one out")
+    if arguments.resume and arguments.out is None:
+        raise InputError(
+            "--resume goes on with an unfinished --out; one was expected beside it; add it, or "
+            "leave --resume out"
+        )
     if arguments.text_column is not None and not arguments.jsonl and arguments.out is None:
         raise InputError(
             "--text-column names a column of a table or a key of JSON lines; --out or --jsonl was "
@@ -92,12 +106,18 @@ def _check_inputs(arguments: argparse.Namespace, manifest: Manifest) -> None:
     if is_tensor(manifest):
         _check_arrays(arguments)
     elif not is_text(manifest):
-        for flag, value in (("--out", arguments.out), ("--text-column", arguments.text_column)):
-            if value is not None:
-                raise InputError(
-                    f"{flag} is for tables of texts; this bundle's task is '{manifest.task}'; "
-                    "name pictures, with --jsonl for a line each"
-                )
+        if arguments.text_column is not None:
+            raise InputError(
+                f"--text-column is for texts; this bundle's task is '{manifest.task}'; leave it out"
+            )
+        one_folder = len(arguments.inputs) == 1 and Path(arguments.inputs[0]).is_dir()
+        if arguments.out is not None and not one_folder:
+            raise InputError(
+                "--out takes one folder of pictures; the path of one was expected; name it, or "
+                "leave --out out and take --jsonl for a line each"
+            )
+    elif arguments.resume:
+        raise InputError("--resume is for a folder of pictures; leave it out for texts")
     elif arguments.out is None:
         for name in arguments.inputs:
             _check_no_file(name)
@@ -165,6 +185,37 @@ def _answer_table(
     )
 
 
+def _answer_folder(
+    arguments: argparse.Namespace, predictor: TaskPredictor, progress: Progress
+) -> Outcome:
+    from edgeml.workflows.folder_prediction import predict_folder
+
+    done = predict_folder(
+        predictor,
+        arguments.inputs[0],
+        arguments.out,
+        resume=arguments.resume,
+        progress=progress,
+    )
+    error, code = verdict(done.refusals, done.pictures, "pictures")
+    return Outcome(
+        result={
+            "pictures": done.pictures,
+            "errors": done.errors,
+            "resumed": done.resumed,
+            "out": str(done.out),
+            "seconds": round(done.seconds, 3),
+            "pictures_per_s": round(done.pictures_per_s, 1),
+        },
+        show=lambda: show_line(
+            f"{done.out}: {done.pictures} pictures, {done.errors} with an error, "
+            f"{done.pictures_per_s:.0f} pictures/s"
+        ),
+        code=code,
+        error=error,
+    )
+
+
 def _answer_lines(
     arguments: argparse.Namespace, predictor: TaskPredictor, manifest: Manifest
 ) -> Outcome:
@@ -218,7 +269,12 @@ def _entries(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Entr
         yield from array_entries(arguments.inputs, manifest.signature)
         return
     for name in arguments.inputs:
-        if name != "-":
+        if name != "-" and not is_text(manifest) and Path(name).is_dir():
+            from edgeml.data.picture_files import picture_files
+
+            for file in picture_files(Path(name)):
+                yield Entry(item=str(file), shown=str(file))
+        elif name != "-":
             yield Entry(item=name, shown=name)
         elif not is_text(manifest):
             # Past the limit the image task refuses it by name.

@@ -24,6 +24,8 @@ from edgeml.errors import (
 
 # What is wrong with one feed, and not with the engine or the server.
 _OF_ONE_FEED = (InferenceError, RequestRefusedError)
+# Fewer items are prepared sooner than a pool of threads is there.
+_WORTH_A_POOL = 4
 
 
 class Task(Protocol):
@@ -70,10 +72,20 @@ class TaskPredictor:
         engine: What runs the tensors; it checks its feed itself.
         batch_engine: What runs batches, streams and feeds of more than one sample, where
             ``engine``'s answers would depend on their neighbours; None means ``engine``.
+        prepare_threads: Items of a batch or a stream that are prepared at once, where that is
+            worth a thread: pictures are decoded without Python's lock.
     """
 
-    def __init__(self, task: Task, engine: Engine, *, batch_engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        engine: Engine,
+        *,
+        batch_engine: Engine | None = None,
+        prepare_threads: int = 1,
+    ) -> None:
         self._task = task
+        self._prepare_threads = prepare_threads
         self._engine = engine
         self._batch_engine = batch_engine or engine
         self._closed = False
@@ -165,19 +177,21 @@ class TaskPredictor:
         size, start = self._task.window, 0
         window = list(itertools.islice(items, size))
         following = list(itertools.islice(items, size)) if len(window) == size else []
-        if not following:  # the common case: no thread for one window
+        if not following and (self._prepare_threads == 1 or len(window) < _WORTH_A_POOL):
+            # The common case: no thread for one window.
             engine = self._engine if len(window) == 1 else self._batch_engine
-            prepared = self._prepare_window(window, 0, keep_errors)
+            prepared = _settled(map(self._prepare_one, window), 0, keep_errors)
             yield from self._answer(prepared, keep_errors, engine)
             return
-        with ThreadPoolExecutor(max_workers=1) as ahead:
-            prepared = self._prepare_window(window, start, keep_errors)
-            while prepared:
-                start += size
-                pending = ahead.submit(self._prepare_window, following, start, keep_errors)
+        with ThreadPoolExecutor(max_workers=self._prepare_threads) as pool:
+            pending = pool.map(self._prepare_one, window)
+            while window:
+                prepared = _settled(pending, start, keep_errors)
+                # The next window is prepared while this one is computed.
+                pending = pool.map(self._prepare_one, following)
                 yield from self._answer(prepared, keep_errors, self._batch_engine)
-                following = list(itertools.islice(items, size))
-                prepared = pending.result()
+                start += len(window)
+                window, following = following, list(itertools.islice(items, size))
 
     def predict_tensors(self, tensors: Tensors) -> list[Prediction]:
         """Answer preprocessed tensors.
@@ -234,18 +248,12 @@ class TaskPredictor:
         self._check_open()
         return engine.run(tensors)
 
-    def _prepare_window(self, items: Sequence[Any], start: int, keep_errors: bool) -> list[Any]:  # noqa: FBT001
-        """Return prepared items, with an error in the place of each unusable one."""
-        prepared: list[Any] = []
-        for index, item in enumerate(items):
-            try:
-                prepared.append(self._task.prepare(item))
-            except InputError as exc:
-                if not keep_errors:
-                    exc.add_note(f"item {start + index} of the batch")
-                    raise
-                prepared.append(exc)
-        return prepared
+    def _prepare_one(self, item: Any) -> Any:
+        """Return a prepared item, or what is wrong with it."""
+        try:
+            return self._task.prepare(item)
+        except InputError as exc:
+            return exc
 
     def _answer(
         self,
@@ -310,6 +318,17 @@ class TaskPredictor:
             except ModelOutputError as exc:
                 answers.append(exc)
         return answers
+
+
+def _settled(prepared: Iterable[Any], start: int, keep_errors: bool) -> list[Any]:  # noqa: FBT001
+    """Return one window's items; the first error ends it where errors are not kept."""
+    rows: list[Any] = []
+    for index, row in enumerate(prepared):
+        if isinstance(row, InputError) and not keep_errors:
+            row.add_note(f"item {start + index} of the batch")
+            raise row
+        rows.append(row)
+    return rows
 
 
 def _stream_of(items: Iterable[Any]) -> Iterator[Any]:

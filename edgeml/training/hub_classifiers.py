@@ -131,7 +131,9 @@ def load_hub_classifier(
                 output_loading_info=True,
             )
             new = {str(key) for key in found["missing_keys"]}
-            new |= {str(row[0]) for row in found["mismatched_keys"]}
+            # Names, or names with both shapes: it depends on the version.
+            rows = found["mismatched_keys"]
+            new |= {row if isinstance(row, str) else str(row[0]) for row in rows}
             head = _head_names(config, num_classes)
             _renew(model, head, seed)
     except (*_UNUSABLE, SafetensorError) as exc:

@@ -249,7 +249,7 @@ def test_pictures_have_lines_and_no_tables(run: Run, small: Path, tmp_path: Path
     assert "1 of 3 inputs were refused" in done.error
     done = run("predict", small, good, "--out", tmp_path / "b.csv")
     assert done.code == 2
-    assert "--out is for tables of texts" in done.error
+    assert "--out takes one folder of pictures" in done.error
 
 
 def test_a_picture_through_a_pipe_is_still_one(
