@@ -19,7 +19,7 @@ from typing import Any
 from edgeml.serving.server.control import load_model, unload_model
 from edgeml.serving.server.http import get_json
 
-_SAID = re.compile(
+SAID = re.compile(
     r"(\d+) request\(s\) in (\d+) run\(s\), (\d+) us in ONNX Runtime and (\d+) us beside"
 )
 _UNLOAD_S = 10.0
@@ -79,7 +79,7 @@ def _said(log: Path, before: int) -> tuple[int, ...]:
     while time.monotonic() < end:
         with log.open("rb") as file:
             file.seek(before)
-            found = _SAID.search(file.read().decode("utf-8", "replace"))
+            found = SAID.search(file.read().decode("utf-8", "replace"))
         if found is not None:
             return tuple(int(value) for value in found.groups())
         time.sleep(0.1)

@@ -243,15 +243,23 @@ def test_a_batch_above_the_limit_is_refused_by_the_server_and_cut_by_the_client(
     engine.close()
 
 
-def test_tls_and_a_token(triton, tiny, tmp_path, monkeypatch):
+def test_mutual_tls_and_a_token(triton, tiny, tmp_path, monkeypatch):
     files = make_certificate(tmp_path)
     stranger = make_certificate(tmp_path, "stranger")
+    known = make_certificate(tmp_path, "known")
+    ours = {
+        "model": "tiny",
+        "token": "s3cret",
+        "root_certificates": files.certificate,
+        "client_certificate": (known.certificate, known.key),
+    }
 
     def with_tls(*arguments, **named):
         return [
             *command_for(*arguments, **named),
             *("--grpc-use-ssl=1", f"--grpc-server-cert={files.certificate}"),
             f"--grpc-server-key={files.key}",
+            *("--grpc-use-ssl-mutual=1", f"--grpc-root-cert={known.certificate}"),
         ]
 
     monkeypatch.setattr(running_module, "command_for", with_tls)
@@ -259,25 +267,19 @@ def test_tls_and_a_token(triton, tiny, tmp_path, monkeypatch):
     with start_triton(tmp_path / "models", installation=triton) as server:
         url = server.grpc.replace("grpc://", "grpcs://")
         for shared_memory in (False, True):
-            with edgeml.connect(
-                url,
-                model="tiny",
-                bundle=tiny,
-                token="s3cret",
-                root_certificates=files.certificate,
-                shared_memory=shared_memory,
-            ) as predictor:
+            with edgeml.connect(url, **ours, bundle=tiny, shared_memory=shared_memory) as predictor:
                 assert predictor.predict_tensors(IMAGE)[0].served_by == "triton/cpu/int8/1"
         for roots in (None, stranger.certificate):
             with pytest.raises(ServerUnreachableError, match="root_certificates"):
-                edgeml.connect(url, model="tiny", timeout_s=5, root_certificates=roots)
+                edgeml.connect(url, **{**ours, "root_certificates": roots}, timeout_s=5)
+        for pair in (None, (stranger.certificate, stranger.key)):
+            with pytest.raises(ServerUnreachableError):
+                edgeml.connect(url, **{**ours, "client_certificate": pair}, timeout_s=5)
         with pytest.raises(ServerError):
             edgeml.connect(server.grpc, model="tiny", timeout_s=2)
 
         async def work():
-            async with await connect_async(
-                url, model="tiny", token="s3cret", root_certificates=files.certificate
-            ) as predictor:
+            async with await connect_async(url, **ours) as predictor:
                 return await predictor.predict_tensors(IMAGE)
 
         assert asyncio.run(work())[0].served_by == "triton/cpu/int8/1"
