@@ -210,6 +210,19 @@ def test_publish_says_where(run: Run, small: Path, tmp_path: Path) -> None:
     assert "other" in people.out
 
 
+def test_publish_takes_the_resources_of_an_instance(run: Run, small: Path, tmp_path: Path) -> None:
+    flags = ("--resource", "cores=2", "--resource", "memory=1", "--priority", "2")
+    done = run("publish", small, "--repository", tmp_path / "models", *flags, "--json")
+    assert done.code == 0
+    text = (tmp_path / "models/small/configs/cpu.pbtxt").read_text()
+    for words in ("rate_limiter", 'name: "cores"', "count: 2", 'name: "memory"', "priority: 2"):
+        assert words in text
+    for wrong in ("cores", "cores=two", "=1"):
+        refused = run("publish", small, "--repository", tmp_path / "models", "--resource", wrong)
+        assert refused.code == 2
+        assert "NAME=N was expected" in refused.error
+
+
 def test_a_process_of_its_own_writes_one_object(small: Path, picture: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "edgeml", "predict", str(small), str(picture), "-", "--json"],
