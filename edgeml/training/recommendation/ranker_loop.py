@@ -211,6 +211,8 @@ def _look(
 
     def figure(module: WideAndDeep) -> float:
         scores = _all_logits(module, data)[:, 0].numpy()
+        if not np.isfinite(scores).all():
+            return float("nan")
         if settings.objective == "listwise":
             return mean_ndcg(labels, scores, rows.groups)
         return area_under_curve(labels, scores)
