@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.load.fixed_service import FixedService
-from edgeml.bench.clock import sharpen_timers
+from edgeml.bench.system import sharpen_timers
 
 _SAMPLES = 64
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from typing import Protocol
-
-_PR_SET_TIMERSLACK = 29
 
 
 class Clock(Protocol):
@@ -41,16 +38,3 @@ class SystemClock:
             time.sleep((left - self._spin_ns) / 1e9)
         while time.perf_counter_ns() < time_ns:
             time.sleep(0)
-
-
-def sharpen_timers() -> bool:
-    """Ask Linux to wake this thread, and those it starts, without its usual 50 us of slack.
-
-    Returns:
-        Whether the system did so.
-    """
-    try:
-        libc = ctypes.CDLL(None)
-        return bool(libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0) == 0)
-    except (OSError, AttributeError):
-        return False

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from edgeml.bench.clock import sharpen_timers
+from edgeml.bench.system import sharpen_timers
 from edgeml.errors import MeasurementError
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

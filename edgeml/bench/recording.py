@@ -64,7 +64,7 @@ def build_record(
         num_wrong=len(wrong),
         wrong=tuple(wrong[:_EXAMPLES]),
         failures=tuple(line for caller in callers for line in caller.failures)[:_EXAMPLES],
-        conditions={**getattr(target, "conditions", {}), **conditions},
+        conditions={**target.conditions, **conditions},
     )
 
 

@@ -36,6 +36,11 @@ class Target(Protocol):
         """Whether it knows the right answers."""
         ...
 
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """JSON values that shall stand beside the record: who answers, with how many threads."""
+        ...
+
     def connect(self) -> Call:
         """Return one caller's way to ask: sample to answer, raising where there is none.
 
@@ -94,6 +99,7 @@ class CallTarget:
         expected: The right answers by sample; without them answers are not checked.
         same: Whether an answer is the expected one.
         close: What to do at the end.
+        conditions: JSON values that shall stand beside the record.
     """
 
     def __init__(
@@ -105,6 +111,7 @@ class CallTarget:
         expected: Sequence[Any] | None = None,
         same: Callable[[Any, Any], bool] | None = None,
         close: Callable[[], None] | None = None,
+        conditions: Mapping[str, Any] | None = None,
     ) -> None:
         if num_samples < 1 or (expected is not None and len(expected) != num_samples):
             known = "no" if expected is None else len(expected)
@@ -116,6 +123,7 @@ class CallTarget:
         self.num_samples = num_samples
         self.client = client
         self.checks_answers = expected is not None
+        self.conditions = dict(conditions or {})
 
     def connect(self) -> Call:
         """Return the function."""
@@ -154,6 +162,7 @@ def predictor_target(
         client=client,
         expected=expected_labels,
         close=predictor.close,
+        conditions={"served_by": predictor.served_by},
     )
 
 

@@ -7,13 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-from edgeml.bench.clock import sharpen_timers
 from edgeml.bench.driving import drive
 from edgeml.bench.job import read_job, write_failure
+from edgeml.bench.system import end_with_parent, sharpen_timers
 
 
 def main(folder: Path) -> int:
     """Run the job and leave its record, or why there is none."""
+    end_with_parent()
     job = read_job(folder)
     if job.settings.cpus:
         os.sched_setaffinity(0, job.settings.cpus)
