@@ -27,6 +27,7 @@ _HOMES = {
     "RecommenderSettings": "edgeml.workflows.recommendation_settings",
     "Report": "edgeml.workflows.reporting",
     "ReportTable": "edgeml.workflows.reporting",
+    "Robustness": "edgeml.workflows.robustness",
     "ServedBundle": "edgeml.workflows.web",
     "ServiceLevel": "edgeml.workflows.profiling.settings",
     "ServingOptions": "edgeml.serving.repository.options",
@@ -49,6 +50,7 @@ _HOMES = {
     "load_texts": "edgeml.workflows.finding",
     "profile": "edgeml.workflows.profiling.profile",
     "publish": "edgeml.workflows.serving",
+    "robustness": "edgeml.workflows.robustness",
     "serve": "edgeml.workflows.web",
     "serve_triton": "edgeml.workflows.serving",
     "training_curve": "edgeml.workflows.checkpoints",
@@ -75,6 +77,7 @@ __all__ = [
     "RecommenderSettings",
     "Report",
     "ReportTable",
+    "Robustness",
     "ServedBundle",
     "ServiceLevel",
     "ServingOptions",
@@ -98,6 +101,7 @@ __all__ = [
     "load_texts",
     "profile",
     "publish",
+    "robustness",
     "serve",
     "serve_triton",
     "training_curve",
@@ -132,6 +136,7 @@ if TYPE_CHECKING:
     from edgeml.workflows.profiling.settings import ProfileSettings, ServiceLevel
     from edgeml.workflows.recommendation_settings import RecommenderSettings
     from edgeml.workflows.reporting import Report, ReportTable, write_report
+    from edgeml.workflows.robustness import Robustness, robustness
     from edgeml.workflows.serving import connect, connect_async, publish, serve_triton
     from edgeml.workflows.training import finetune
     from edgeml.workflows.training_images import ImageOptions
