@@ -16,18 +16,21 @@ from edgeml.bench.targets import CallTarget
 class FixedService:
     """One server behind a queue, in this process.
 
+    Each query ends a fixed time after it arrived or the one before it ended: a thread that wakes up
+    late delays one answer and never the queue behind it, so that two generators ask the same model.
+
     Args:
         service_ms: What each query takes.
     """
 
     def __init__(self, *, service_ms: float) -> None:
         self._service_s = service_ms / 1e3
-        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[float, Callable[[], None]]] = queue.SimpleQueue()
         threading.Thread(target=self._serve, daemon=True).start()
 
     def submit(self, done: Callable[[], None]) -> None:
         """Put a query into the queue; the function is called when it was served."""
-        self._waiting.put(done)
+        self._waiting.put((time.perf_counter(), done))
 
     def ask(self, _sample: int) -> None:
         """Put a query into the queue and wait."""
@@ -37,9 +40,11 @@ class FixedService:
         waiting.acquire()
 
     def _serve(self) -> None:
+        free_at = 0.0
         while True:
-            done = self._waiting.get()
-            time.sleep(self._service_s)
+            arrived, done = self._waiting.get()
+            free_at = max(arrived, free_at) + self._service_s
+            time.sleep(max(0.0, free_at - time.perf_counter()))
             done()
 
 
