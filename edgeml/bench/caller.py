@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from edgeml.bench.record import Outcome
 from edgeml.bench.targets import Target
 from edgeml.errors import RequestRefusedError
 
-_MAX_KEPT = 10_000  # answers of one caller; beyond, every second one is let go
+NUM_FIELDS = 5  # of a row: query, sent, done, lag, outcome
 _MAX_FAILURES = 5
 
 
@@ -21,15 +22,20 @@ class Caller:
         target: What is asked.
         order: Samples in the order in which they are asked, again and again.
         clock: The clock.
+        max_kept: Answers that it keeps; beyond, every second one is let go.
     """
 
-    def __init__(self, target: Target, *, order: Sequence[int], clock: Clock) -> None:
+    def __init__(
+        self, target: Target, *, order: Sequence[int], clock: Clock, max_kept: int
+    ) -> None:
         self._target = target
         self._order = order
         self._clock = clock
         self._keeps = target.checks_answers
+        self._max_kept = max_kept
         self._stride = 1
-        self.rows: list[tuple[int, int, int, int, int]] = []  # query, sent, done, lag, outcome
+        self.num_asked = 0
+        self.rows = array("q")  # 40 bytes a query, and nothing for the garbage collector
         self.kept: list[tuple[int, Any]] = []
         self.failures: list[str] = []
         self.under_way: tuple[int, int, int] | None = None  # query, sent, lag
@@ -47,7 +53,7 @@ class Caller:
     @property
     def done_ns(self) -> int:
         """When the last call ended."""
-        return self.rows[-1][2]
+        return self.rows[-3]
 
     def ask(self, query: int, *, able_ns: int | None = None) -> bool:
         """Send one query and wait for its end.
@@ -72,15 +78,16 @@ class Caller:
                 self.failures.append(f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:300])
         else:
             done_ns, outcome = now(), Outcome.OK
-            if self._keeps and len(self.rows) % self._stride == 0:
+            if self._keeps and self.num_asked % self._stride == 0:
                 self._keep(sample, answer)
-        self.rows.append((query, sent_ns, done_ns, lag_ns, outcome))
+        self.rows.extend((query, sent_ns, done_ns, lag_ns, outcome))
+        self.num_asked += 1
         self.under_way = None
         return outcome is Outcome.OK
 
     def _keep(self, sample: int, answer: Any) -> None:
         self.kept.append((sample, answer))
-        if len(self.kept) >= _MAX_KEPT:
+        if len(self.kept) > self._max_kept:
             del self.kept[::2]
             self._stride *= 2
 

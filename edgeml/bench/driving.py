@@ -27,6 +27,7 @@ from edgeml.bench.settings import RunSettings
 from edgeml.bench.targets import Target
 from edgeml.bench.turnstile import Turnstile
 
+_MAX_KEPT = 20_000  # answers of one run, to be checked after it
 _LEAD_NS = 5_000_000  # from the last caller's readiness to the first arrival
 _PAUSE_NS = 1_000_000  # after a failed call of a closed loop, which would otherwise race
 
@@ -52,7 +53,10 @@ def drive(
     settings = settings or RunSettings()
     clock = clock or SystemClock(spin_us=settings.spin_us)
     order = np.random.default_rng(settings.seed).permutation(target.num_samples).tolist()
-    callers = [Caller(target, order=order, clock=clock) for _ in range(scenario.callers)]
+    max_kept = max(1, _MAX_KEPT // scenario.callers)
+    callers = [
+        Caller(target, order=order, clock=clock, max_kept=max_kept) for _ in range(scenario.callers)
+    ]
     with _garbage(enabled=settings.gc_enabled):
         if isinstance(scenario, SingleStream | MultiStream):
             used = _closed_loop(scenario, callers, settings, clock)
@@ -76,7 +80,7 @@ def _closed_loop(
 
     def work(number: int, start_ns: int) -> None:
         caller, query = callers[number], number
-        while len(caller.rows) < each or clock.now_ns() < start_ns + duration_ns:
+        while caller.num_asked < each or clock.now_ns() < start_ns + duration_ns:
             if not caller.ask(query):
                 clock.wait_until(clock.now_ns() + _PAUSE_NS)
             query += len(callers)

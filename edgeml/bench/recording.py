@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeml.bench.caller import Caller
+from edgeml.bench.caller import NUM_FIELDS, Caller
 from edgeml.bench.record import Outcome, Record
 from edgeml.bench.scenarios import Offline, Scenario, Server, scenario_name
 from edgeml.bench.targets import Target
@@ -35,8 +35,8 @@ def build_record(
         dropped: Queries that were never sent for want of a caller.
         conditions: How the run was made.
     """
-    rows = np.array([row for caller in callers for row in caller.rows] or np.empty((0, 5)))
-    rows = rows.astype(np.int64).reshape(-1, 5)
+    rows = np.concatenate([np.array(caller.rows, dtype=np.int64) for caller in callers])
+    rows = rows.reshape(-1, NUM_FIELDS)
     if due_ns is None:
         rows = rows[np.argsort(rows[:, 1], kind="stable")]
         due_ns = rows[:, 1]

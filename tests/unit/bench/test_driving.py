@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeml.bench.arrivals import constant, replayed
+from edgeml.bench.caller import Caller
 from edgeml.bench.driving import drive
 from edgeml.bench.queueing import simulate_queue
 from edgeml.bench.record import Outcome
@@ -139,6 +140,19 @@ def test_answers_are_checked_after_the_run() -> None:
     assert record.wrong[0] == "sample 2: 'nonsense' where '2' is right"
     right = drive(targets.labeller(wrong=[]), SingleStream(seconds=0.001, min_queries=40))
     assert (right.num_checked, right.num_wrong) == (len(right), 0)
+
+
+def test_answers_beyond_the_limit_are_thinned_evenly() -> None:
+    numbers = list(range(1000))
+    target = CallTarget(lambda sample: sample, num_samples=1000, expected=numbers)
+    caller = Caller(target, order=numbers, clock=VirtualClock(), max_kept=8)
+    caller.connect(0)
+    for query in numbers:
+        caller.ask(query)
+    kept = [sample for sample, _ in caller.kept]
+    assert 4 <= len(kept) <= 8
+    assert kept[0] < 200
+    assert kept[-1] > 800
 
 
 @pytest.mark.parametrize("enabled", [True, False])
