@@ -1,4 +1,4 @@
-"""``python -m export NAME --preset quick|full [--json]``: run a recipe."""
+"""``python -m export NAME --preset NAME [--json]``: run a recipe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from pathlib import Path
 from edgeml.cli import LineParser, guarded
 from edgeml.cli.output import progress_printer, show_line, show_table
 from edgeml.workflows.reporting import COLUMNS, cell
-from export import clothing, moderation, sentiment, video
+from export import clothing, defects, moderation, sentiment, video
 
-RECIPES = {"clothing": clothing, "sentiment": sentiment, "moderation": moderation, "video": video}
+RECIPES = {
+    "clothing": clothing,
+    "sentiment": sentiment,
+    "moderation": moderation,
+    "video": video,
+    "defects": defects,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,11 +28,16 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     parser = LineParser(prog="python -m export", description=__doc__)
     parser.add_argument("name", choices=tuple(RECIPES))
-    parser.add_argument("--preset", default="quick", choices=("quick", "full"))
+    parser.add_argument(
+        "--preset", default="quick", help="quick, full, or another one of the recipe's"
+    )
     parser.add_argument("--artifacts", default="artifacts", type=Path, help="folder of results")
     parser.add_argument("--repository", default="triton_repo", type=Path)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
+    presets = RECIPES[arguments.name].PRESETS
+    if arguments.preset not in presets:
+        parser.error(f"there is no preset '{arguments.preset}'; choose from {', '.join(presets)}")
     with progress_printer(silent=arguments.json) as progress:
         report = RECIPES[arguments.name].run(
             preset=arguments.preset,

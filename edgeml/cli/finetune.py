@@ -18,7 +18,15 @@ _IMAGE_SETTINGS = ("dropout", "label_smoothing", "averaging", "frozen_epochs")
 _TEXT_SETTINGS = ("max_length",)
 # Of the shares of the parts, and what to do about groups, copies and unreadable files.
 _IMAGE_OPTIONS = (
-    *("groups", "allow_leaks", "skip_unreadable", "profile", "validation_share", "test_share"),
+    *(
+        "groups",
+        "allow_leaks",
+        "skip_unreadable",
+        "profile",
+        "validation_share",
+        "test_share",
+        "per_class",
+    ),
 )
 
 
@@ -103,6 +111,9 @@ def _configure_images(images: argparse._ArgumentGroup) -> None:
     )
     images.add_argument("--validation-share", type=float, help="to choose by (0.083)")
     images.add_argument("--test-share", type=float, help="to report on (as the validation share)")
+    images.add_argument(
+        "--per-class", type=int, help="pictures of each class to learn from, a fifth to choose by"
+    )
     images.add_argument(
         "--profile", action="store_true", help="measure where the time of a step goes"
     )

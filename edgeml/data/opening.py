@@ -17,13 +17,17 @@ from edgeml.data.davidson import load_davidson
 from edgeml.data.fashion_mnist import load_fashion_mnist
 from edgeml.data.image_folder import load_image_folder
 from edgeml.data.image_tables import TABLE_SUFFIXES, load_image_manifest
+from edgeml.data.neu_det import load_neu_det
 from edgeml.data.product_reviews import load_product_reviews
 from edgeml.data.sst2 import load_sst2, load_sst2_phrase_dev, load_sst2_phrases
 from edgeml.data.text_table import load_text_folder, load_text_table
 from edgeml.errors import DataError, InputError
 from edgeml.tasks.image import ImagePreprocessing
 
-NAMED: dict[str, Callable[[], ImageDataset]] = {"fashion-mnist": load_fashion_mnist}
+NAMED: dict[str, Callable[[], ImageDataset]] = {
+    "fashion-mnist": load_fashion_mnist,
+    "neu-det": load_neu_det,
+}
 NAMED_TEXT: dict[str, Callable[[], TextDataset]] = {
     "hate-speech-davidson": load_davidson,
     "product-reviews": load_product_reviews,
@@ -197,10 +201,19 @@ def reopen_text(described: Mapping[str, Any]) -> TextDataset:
     return open_text_data(Path(place["table"]), **options)
 
 
-def picture_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """Return a 64-bit hash of each prepared picture, uint64 ``(samples,)``."""
-    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
-    return np.fromiter((int.from_bytes(one, "big") for one in digests), np.uint64, len(images))
+def picture_hashes(
+    images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.uint64]:
+    """Return a 64-bit hash of each prepared picture, uint64 ``(samples,)``.
+
+    Args:
+        images: uint8 ``(pictures, height, width, 3)``.
+        rows: int64 ``(samples,)``, which pictures; None takes all.
+    """
+    picks = np.arange(len(images)) if rows is None else rows
+    # One picture at a time: all of them may be more than memory should hold.
+    digests = (hashlib.blake2b(images[row].tobytes(), digest_size=8).digest() for row in picks)
+    return np.fromiter((int.from_bytes(one, "big") for one in digests), np.uint64, len(picks))
 
 
 def prepare_images(

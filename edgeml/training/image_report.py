@@ -72,6 +72,8 @@ def image_report(
         "classes": figures.class_rows(logits, targets, labels),
         "hardest": _hardest(chances, validation, labels, names),
         "train_accuracy": train_accuracy,
+        "epochs": history.epochs,
+        "best_epoch": history.best_epoch,
         "fit": fit_verdict(train_accuracy, accuracy, len(targets), history),
     }
 

@@ -22,6 +22,8 @@ Indices = npt.NDArray[np.int64]
 
 _NONE = np.zeros(0, dtype=np.int64)
 _NAMED = 3
+# Of few pictures, the share that chooses the epoch.
+_HELD_OF_FEW = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,23 @@ class TrainingImages:
         for part in (self.split.train, self.split.validation, self.split.test):
             digest.update(part.astype(np.int64).tobytes() + b"|")
         return digest.hexdigest()
+
+    def fewer(self, per_class: int | None, *, seed: int) -> TrainingImages:
+        """Return the same with so many pictures of each class to learn from, or all of them."""
+        if per_class is None:
+            return self
+        split, targets = self.split, self.dataset.targets
+        held = max(1, round(_HELD_OF_FEW * per_class))
+        counts = {"train": per_class - held, "validation": held}
+        rng = np.random.default_rng(seed)
+        parts = {}
+        for name, count in counts.items():
+            part = rng.permutation(getattr(split, name))
+            few = [
+                part[targets[part] == index][:count] for index in range(len(self.dataset.labels))
+            ]
+            parts[name] = np.sort(np.concatenate(few))
+        return replace(self, split=replace(split, **parts))
 
     def prepared(
         self,

@@ -175,6 +175,8 @@ def _encoded(item: Any) -> tuple[bytes, str]:
     """Return an item as the bytes of a picture file, and the file's suffix."""
     if isinstance(item, Path):
         return item.read_bytes(), item.suffix.lower()
+    if isinstance(item, bytes):
+        return item, ".jpg" if item.startswith(b"\xff\xd8") else ".png"
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -39,6 +39,8 @@ class ImageOptions:
         profile: Whether to measure where the time of a step goes.
         validation_share: Share of the pictures to choose an epoch by.
         test_share: Share of the pictures to report on; None takes the same.
+        per_class: Pictures of each class to learn from, a fifth of them to choose an epoch by; the
+            test part is left as it is. None takes all.
     """
 
     groups: Path | None = None
@@ -47,12 +49,15 @@ class ImageOptions:
     profile: bool = False
     validation_share: float = 1 / 12
     test_share: float | None = None
+    per_class: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("validation_share", "test_share"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 0.5:
                 raise InputError(f"{name} is {value}; above 0 and below 0.5 was expected")
+        if self.per_class is not None and self.per_class < 2:
+            raise InputError(f"per_class is {self.per_class}; at least 2 was expected")
 
 
 def finetune_images(
@@ -93,7 +98,7 @@ def finetune_images(
         skip_unreadable=options.skip_unreadable,
         shares=(options.validation_share, options.test_share),
         progress=progress,
-    )
+    ).fewer(options.per_class, seed=seed)
     resolved, size = _resolved(settings, overrides, found, contracted, pictures)
     job = _Job(model=found, contracted=contracted, pictures=pictures, settings=resolved, size=size)
     saving = unfinished.Saving(place=state, identity=job.identity(), resume=resume)
@@ -239,7 +244,7 @@ def _describe(job: _Job, history: History, report: dict[str, Any]) -> Checkpoint
             "findings": dict(pictures.findings),
         },
         split={"train": split.train, "validation": split.validation, "test": split.test},
-        seen=np.unique(picture_hashes(pictures.images[pictures.rows_of(used)])),
+        seen=np.unique(picture_hashes(pictures.images, pictures.rows_of(used))),
         training={
             "settings": job.settings.to_json(),
             "settings_for": job.size,

@@ -36,7 +36,7 @@ def training_page(checkpoint: Checkpoint) -> str:
             metrics=training_metrics(report),
             curve=[(row["step"], row["train_loss"]) for row in training["history"]["curve"]],
             tables=training_tables(checkpoint.data.get("findings", {}), report),
-            pictures=training_pictures(training["history"], report, checkpoint.labels),
+            pictures=training_pictures(report, checkpoint.labels),
         )
     )
 
@@ -72,17 +72,15 @@ def training_tables(findings: Mapping[str, Any], report: Mapping[str, Any]) -> l
     return tables
 
 
-def training_pictures(
-    history: Mapping[str, Any], report: Mapping[str, Any], labels: Sequence[str]
-) -> list[Picture]:
+def training_pictures(report: Mapping[str, Any], labels: Sequence[str]) -> list[Picture]:
     """Return what a training's report draws: epochs, confusion matrix, hardest errors."""
-    epochs = history["epochs"]
+    epochs = report["epochs"]
     losses = {
         "training loss (augmented)": [float(row["train_loss"]) for row in epochs],
         "validation loss": [float(row["validation_loss"]) for row in epochs],
     }
     accuracy = {"validation accuracy": [float(row["validation_accuracy"]) for row in epochs]}
-    best = int(history["best_epoch"])
+    best = int(report["best_epoch"])
     drawn = [
         Picture(title="Loss by epoch", svg=_lines(losses, best)),
         Picture(title="Accuracy by epoch", svg=_lines(accuracy, best)),

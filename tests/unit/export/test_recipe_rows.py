@@ -11,7 +11,7 @@ import pytest
 
 import edgeml
 from edgeml.core.timing import Latency
-from export import clothing, text_recipe
+from export import image_recipe, text_recipe
 from tests.trained import Trained
 
 LATENCY = Latency(
@@ -27,7 +27,7 @@ LATENCY = Latency(
 TRAINED = SimpleNamespace(accuracy=0.9, seconds=3.0)
 
 
-@pytest.mark.parametrize("recipe", [clothing, text_recipe], ids=["clothing", "text"])
+@pytest.mark.parametrize("recipe", [image_recipe, text_recipe], ids=["image", "text"])
 def test_figures_of_int8_are_there_where_int8_is(recipe: Any, trained: Trained) -> None:
     figures = recipe._metrics(TRAINED, trained.exported, 7)
     json.dumps(figures, allow_nan=False)
@@ -55,7 +55,7 @@ def test_a_row_names_engine_and_precision(target: str, trained: Trained) -> None
         target=target, served_by="s", latency=LATENCY, accuracy=0.5, accuracy_drop=0.0
     )
     for row in (
-        clothing._row(found, trained.manifest),
+        image_recipe._row(found, trained.manifest),
         text_recipe._row(found, trained.manifest, 6),
     ):
         assert row["precision"] == target.split(" ")[1]
