@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-OURS = ("edgeml", "edgeml-fp32")
+OURS = ("edgeml", "edgeml-fp32", "edgeml-http")
 REFERENCE = "transformers"
 
 
@@ -37,7 +37,8 @@ class Peer:
         about: What it is, for the report.
         environment: Name of the requirements file; None is the project's own environment.
         artefact: What it runs; None for the checkpoint itself or our bundle.
-        variant: For our bundle: the variant; None takes the one that the export chose.
+        variant: For our bundle: the variant; None takes the one that the export chose. For
+            others: the way in which the engine runs, such as ``bf16``.
         offline: Whether it takes part in the table of whole lists.
     """
 
@@ -122,6 +123,52 @@ PEERS = {
             about="bare tokenizers + onnxruntime on optimum's INT8 file",
             environment="optimum",
             artefact="onnx-int8",
+        ),
+        Peer(
+            name="torch-eager",
+            engine="torch_plain",
+            about="tokenizer and torch, eager, fp32, no pipeline",
+            environment="transformers",
+        ),
+        Peer(
+            name="torch-compile",
+            engine="torch_plain",
+            about="the same through torch.compile, dynamic shapes",
+            environment="transformers",
+            variant="compiled",
+        ),
+        Peer(
+            name="openvino-fp32",
+            engine="openvino_plain",
+            about="bare tokenizers + OpenVINO, fp32",
+            environment="openvino",
+            artefact="onnx-fp32",
+            variant="fp32",
+        ),
+        Peer(
+            name="openvino-bf16",
+            engine="openvino_plain",
+            about="bare tokenizers + OpenVINO, bf16 inference precision",
+            environment="openvino",
+            artefact="onnx-fp32",
+            variant="bf16",
+        ),
+        Peer(
+            name="edgeml-http",
+            engine="ours_http",
+            about="edgeml serve on the bundle, over loopback",
+        ),
+        Peer(
+            name="fastapi-torch",
+            engine="fastapi_torch",
+            about="FastAPI and uvicorn around torch, fp32, over loopback",
+            environment="fastapi",
+        ),
+        Peer(
+            name="litserve",
+            engine="litserve_torch",
+            about="LitServe around torch, fp32, over loopback",
+            environment="litserve",
         ),
     )
 }
