@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tritonclient.grpc import model_config_pb2
+
 from edgeml.serving.lint.findings import Fault, Rule
 from edgeml.serving.lint.subjects import ConfigFile
 
 RANDOMISED = "randomised"
+_STRING = model_config_pb2.TYPE_STRING
 
 
 def _no_batching(config: ConfigFile) -> Iterator[Fault]:
     message = config.message
-    if message.max_batch_size <= 1 or config.is_ensemble:
+    # A malformed string fails its neighbours too: a model that takes strings may run them alone.
+    strings = any(row.data_type == _STRING for row in message.input)
+    if message.max_batch_size <= 1 or config.is_ensemble or strings:
         return
     if message.WhichOneof("scheduling_choice") is None:
         yield Fault(

@@ -42,6 +42,13 @@ def test_token_ids_have_free_axes_and_are_joined(text_contract):
     assert values["backend"] == "onnxruntime"
 
 
+def test_requests_with_strings_run_alone(text_contract):
+    """Triton fails a whole run of a Python model for one string whose length is a lie."""
+    texts = texts_of(text_contract)
+    assert "dynamic_batching" not in parse_config(texts["tokenizer"])
+    assert parse_config(texts["labels"])["dynamic_batching"] == {}
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_carries_the_contract_and_whose_part_it_is(text_contract, part):
     found = decode_contract(describe(parse_config(texts_of(text_contract)[part])).contract_text)
