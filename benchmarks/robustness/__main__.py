@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.robustness.campaign import Campaign, replay
+from benchmarks.robustness.leaks import cycles, soak
+from benchmarks.robustness.recovery import recovery
 from benchmarks.robustness.subjects import make_subjects
+
+_RECOVERY_S = 5.0
 
 
 def main(arguments: list[str]) -> int:
@@ -67,6 +71,22 @@ def _replay(parsed: argparse.Namespace, repository: Path, subjects: Any) -> tupl
     return lives, {"status": outcome.status, "text": outcome.text, "server lives": lives}
 
 
+def _soak(parsed: argparse.Namespace, repository: Path, subjects: Any) -> tuple[bool, Any]:
+    found = soak(repository, subjects, seconds=parsed.seconds, say=_say)
+    harmed = found["faults"] or found["left"] or found["restarts"] or found["cures"]
+    return not harmed, found
+
+
+def _cycles(parsed: argparse.Namespace, repository: Path, subjects: Any) -> tuple[bool, Any]:
+    found = cycles(repository, subjects, count=parsed.count, say=_say)
+    return not found["left"], found
+
+
+def _recovery(parsed: argparse.Namespace, repository: Path, subjects: Any) -> tuple[bool, Any]:
+    found = recovery(repository, subjects, repeats=parsed.count, say=_say)
+    return max(found["slowest_s"].values()) < _RECOVERY_S, found
+
+
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
@@ -74,15 +94,22 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness", description=__doc__)
     verbs = parser.add_subparsers(required=True)
-    for name, verb in (("mutations", _mutations), ("replay", _replay)):
+
+    def add(name: str, verb: Any, *, count: int | None = None) -> argparse.ArgumentParser:
         made = verbs.add_parser(name)
         made.add_argument("--out", type=Path, help="file for the results")
+        if count is not None:
+            made.add_argument("--count", type=int, default=count)
+        made.set_defaults(verb=verb)
+        return made
+
+    for made in (add("mutations", _mutations, count=10_000), add("replay", _replay)):
         made.add_argument("--seed", type=int, default=0)
         made.add_argument("--first", type=int, default=0, help="number of the first request")
         made.add_argument("--guard", action="store_true", help="HTTP only, through the guard")
-        made.set_defaults(verb=verb)
-        if name == "mutations":
-            made.add_argument("--count", type=int, default=10_000)
+    add("soak", _soak).add_argument("--seconds", type=float, default=1200.0)
+    add("cycles", _cycles, count=50)
+    add("recovery", _recovery, count=5)
     return parser
 
 

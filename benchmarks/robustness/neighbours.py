@@ -38,7 +38,9 @@ def known_answers(url: str, subjects: Sequence[Subject]) -> dict[str, list[Tenso
         for subject in subjects:
             rows = []
             for number, feed in enumerate(subject.feeds):
-                got = _arrays(client.infer(subject.model, _inputs(feed), client_timeout=_TIMEOUT_S))
+                got = arrays_of(
+                    client.infer(subject.model, inputs_of(feed), client_timeout=_TIMEOUT_S)
+                )
                 for name, array in (subject.answers or [{}] * len(subject.feeds))[number].items():
                     # One number a sample travels as a row of one.
                     if not same({name: got[name].reshape(array.shape)}, {name: array}):
@@ -107,7 +109,7 @@ class Neighbours:
             def keep(result: Any, error: Any, number: int = number) -> None:
                 answers.put((number, result, error))
 
-            feed = _inputs(subject.feeds[number])
+            feed = inputs_of(subject.feeds[number])
             try:
                 client.async_infer(subject.model, feed, keep)
             except InferenceServerException as exc:
@@ -120,7 +122,7 @@ class Neighbours:
     def _judge(self, subject: Subject, number: int, result: Any, error: Any) -> None:
         kind = "refused"
         if error is None:
-            right = same(_arrays(result), self._known[subject.model][number])
+            right = same(arrays_of(result), self._known[subject.model][number])
             kind = "right" if right else "wrong"
         with self._lock:
             self.counts[kind] += 1
@@ -165,7 +167,8 @@ def executions(url: str, models: Sequence[str]) -> dict[str, tuple[int, int, int
     return found
 
 
-def _inputs(feed: Tensors) -> list[Any]:
+def inputs_of(feed: Tensors) -> list[Any]:
+    """Return tensors as the official client takes them."""
     made = []
     for name, array in feed.items():
         wire = "BYTES" if array.dtype == np.object_ else BY_NUMPY[str(array.dtype)].wire
@@ -175,5 +178,6 @@ def _inputs(feed: Tensors) -> list[Any]:
     return made
 
 
-def _arrays(result: Any) -> Tensors:
+def arrays_of(result: Any) -> Tensors:
+    """Return what the official client got."""
     return {row.name: result.as_numpy(row.name) for row in result.get_response().outputs}
