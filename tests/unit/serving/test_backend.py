@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.machinery
 import importlib.util
 import json
@@ -91,6 +92,7 @@ def load_model_file(monkeypatch, path: Path, **changes):
         "InferenceResponse": InferenceResponse,
         "Logger": Logger,
         "triton_string_to_numpy": lambda _: np.uint8,
+        "numpy_to_triton_type": lambda dtype: {"float32": 11, "object": 13}.get(dtype.name, 0),
         "get_input_tensor_by_name": lambda request, name: Tensor(name, request.tensors[name]),
     }
     for name, value in {**parts, **changes}.items():
@@ -108,6 +110,7 @@ def load_model_file(monkeypatch, path: Path, **changes):
 
 
 def load_backend(monkeypatch, **changes):
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # a stub's whole process is a model's
     return load_model_file(monkeypatch, BACKEND / "onnxruntime/model.py", **changes)
 
 

@@ -237,3 +237,11 @@ def test_what_answers_cost_is_said_at_the_end(backend, start, monkeypatch):
     assert (requests, runs) == (2, 1)
     assert inside_us >= 0
     assert beside_us > 0
+
+
+def test_types_are_looked_up_as_triton_numbers_them(backend, start):
+    start()
+    number = backend.pb_utils.numpy_to_triton_type
+    assert number(np.dtype(np.float32)) == 11
+    assert number(np.dtype(np.object_)) == 13
+    assert number(np.dtype("S3")) == 0  # Triton's own answer for what is not in the table

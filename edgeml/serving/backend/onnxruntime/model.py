@@ -8,6 +8,7 @@ wrong values. What NVIDIA's backend refuses it refuses too: see ``edgeml_declare
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from typing import Any
@@ -30,6 +31,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the session, or say why not."""
         config = json.loads(args["model_config"])
+        edgeml_stub.look_types_up()
         edgeml_stub.check_interpreter()
         self._session = edgeml_session.open_session(args, config)
         self._options = edgeml_session.run_options(config)
@@ -38,6 +40,7 @@ class TritonPythonModel:
         self._outputs = [row["name"] for row in config["output"]]
         self._warm_up(config)
         self._answered = self._ran = self._own_ns = self._run_ns = 0
+        gc.freeze()  # what is here stays: a collection need not walk through it again and again
         artefact = config.get("default_model_filename") or "model.onnx"
         threads = self._session.get_session_options().intra_op_num_threads
         pb_utils.Logger.log_info(
@@ -48,6 +51,12 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer every request in its order; those of the same shape run together."""
         started, run_before = _clock(), self._run_ns
+        responses = self._answer_all(requests)
+        self._answered += len(requests)
+        self._own_ns += _clock() - started - (self._run_ns - run_before)
+        return responses
+
+    def _answer_all(self, requests: list[Any]) -> list[Any]:
         responses: list[Any] = [None] * len(requests)
         groups: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
         for index, request in enumerate(requests):
@@ -57,14 +66,12 @@ class TritonPythonModel:
                 responses[index] = edgeml_stub.refusal(exc)
                 continue
             key: Any = index
-            if self._batched:
+            if self._batched and len(requests) > 1:
                 key = tuple((name, array.dtype, array.shape[1:]) for name, array in feed.items())
             groups.setdefault(key, []).append((index, feed))
         for group in groups.values():
             for (index, _), response in zip(group, self._answer(group), strict=True):
                 responses[index] = response
-        self._answered += len(requests)
-        self._own_ns += _clock() - started - (self._run_ns - run_before)
         return responses
 
     def finalize(self) -> None:

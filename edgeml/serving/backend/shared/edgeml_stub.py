@@ -13,6 +13,10 @@ from typing import Any
 
 _TRITON = "triton_python_backend_utils"
 _PROBE_DTYPES = ("uint8", "int64", "float32")
+_DTYPES = (
+    *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+    *("float16", "float32", "float64", "object"),
+)
 
 
 def add_packages() -> None:
@@ -65,6 +69,25 @@ def check_interpreter() -> None:
             f"NumPy {np.__version__} is in Triton's interpreter; below 2 is needed, its stub "
             "misreads later ones; run: edgeml triton install"
         )
+
+
+def look_types_up() -> None:
+    """Let Triton find the number of an array's type by a look-up.
+
+    Its own function compares the type with eleven others in turn, for every tensor that is made,
+    and that is the dearest part of a small answer. It is replaced in this process alone.
+    """
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    original = pb_utils.numpy_to_triton_type
+    numbers = {np.dtype(name): original(np.dtype(name)) for name in _DTYPES}
+
+    def numpy_to_triton_type(dtype: Any) -> Any:
+        number = numbers.get(dtype)
+        return original(dtype) if number is None else number
+
+    pb_utils.numpy_to_triton_type = numpy_to_triton_type
 
 
 def refusal(error: Exception) -> Any:
