@@ -110,7 +110,9 @@ def evaluate(
         "protocol": _protocol(prepared, part, pipeline),
     }
     top = TopRecord(users=part.users, lists=lists)
-    if not prepared.train.positive.all() and isinstance(pipeline.ranker, Ranker):
+    judges = isinstance(pipeline.ranker, Ranker) and not pipeline.features.with_retrieval
+    if judges and not prepared.train.positive.all():
+        assert isinstance(pipeline.ranker, Ranker)
         metrics["impressions"], top = _impressions(prepared, pipeline.ranker, top)
     return Evaluation(metrics=metrics, split=split, top=top)
 

@@ -55,7 +55,12 @@ class RankerData:
 
 
 def ranker_data(
-    prepared: Prepared, choice: RetrievalChoice, part: EvaluationPart, *, seed: int
+    prepared: Prepared,
+    choice: RetrievalChoice,
+    part: EvaluationPart,
+    *,
+    learn_from: str,
+    seed: int,
 ) -> RankerData:
     """Return a ranker's rows for a log.
 
@@ -63,9 +68,11 @@ def ranker_data(
         prepared: The log.
         choice: What validation chose for retrieval.
         part: The validation part.
+        learn_from: ``impressions``, ``candidates`` or ``auto``.
         seed: Of what is held out under the random split.
     """
-    if float((~prepared.train.positive).mean()) >= _LEAST_NEGATIVE:
+    shown = float((~prepared.train.positive).mean()) >= _LEAST_NEGATIVE
+    if learn_from == "impressions" or (learn_from == "auto" and shown):
         both = np.concatenate([prepared.split.train, prepared.split.validation])
         rows = impression_rows(prepared, both)
         cut = len(prepared.split.train)

@@ -15,6 +15,9 @@ class RecommenderSettings:
         split: ``temporal`` or ``random`` in the place of the schema's; None keeps the schema's.
         seed: Of a random split, samples of users and the ranker.
         num_candidates: How many items retrieval hands to the ranker.
+        learn_from: What the ranker learns from: logged ``impressions``, or retrieval's
+            ``candidates`` and what was then wanted among them; ``auto`` takes impressions where
+            the log has rows that are not positive.
         epochs: Most passes of the ranker over its rows; early stopping usually ends before.
         batch_size: Rows a step for impressions, requests for candidates; None: the task's own.
         learning_rate: Of the ranker, at its peak; None: its own.
@@ -30,6 +33,7 @@ class RecommenderSettings:
     split: str | None = None
     seed: int = 0
     num_candidates: int = 500
+    learn_from: str = "auto"
     epochs: int = 6
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -43,6 +47,10 @@ class RecommenderSettings:
     def __post_init__(self) -> None:
         if self.split not in (None, "temporal", "random"):
             raise InputError(f"split is {self.split!r}; 'temporal' or 'random' was expected")
+        if self.learn_from not in ("auto", "impressions", "candidates"):
+            raise InputError(
+                f"learn_from is {self.learn_from!r}; auto, impressions or candidates was expected"
+            )
         for name in ("num_candidates", "epochs", "chosen_on"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; at least 1 was expected")

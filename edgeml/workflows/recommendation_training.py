@@ -49,7 +49,7 @@ TASK = "recommendation"
 CHECKPOINT = "checkpoint.json"
 SCHEMA_VERSION = 1
 ROWS = ("calibration", "selection")
-_POLICY_USERS = 600
+_POLICY_USERS = 1000
 _KEPT_ROWS = 60_000
 
 
@@ -128,7 +128,7 @@ def train_recommender(
     in_time = prepared.rule.kind == "temporal"
     choice = choose_retrieval(prepared.train, sample, **sizes, in_time=in_time)
     say("gathering the ranker's rows", stage="ranker")
-    rows = ranker_data(prepared, choice, sample, seed=settings.seed)
+    rows = ranker_data(prepared, choice, sample, learn_from=settings.learn_from, seed=settings.seed)
     ranker = train_ranker(
         rows.features.fields,
         rows.train,

@@ -148,7 +148,8 @@ def as_times(column: Any, *, source: str, name: str, unit: str = "") -> npt.NDAr
             if unit in ("", "iso") and not np.char.isdigit(texts).all():
                 plain = np.char.rstrip(texts, "Z")
                 return plain.astype("datetime64[ms]").astype(np.int64)
-        values = column.cast(pyarrow.float64()).to_numpy()
+        # Nanoseconds have more digits than a float keeps: a rounding of 0.3 us is not of interest.
+        values = column.cast(pyarrow.float64(), safe=False).to_numpy()
     except (pyarrow.ArrowException, ValueError) as exc:
         words = " ".join(str(exc).split())[:120]
         raise _no_time(source, name, f"holds something else ({words})") from exc

@@ -61,6 +61,8 @@ def _temporal(times_ms: npt.NDArray[np.int64], rule: SplitRule) -> RowSplit:
         shares = (1 - rule.validation - rule.test, 1 - rule.test)
         places = [min(int(share * len(times_ms)), len(times_ms) - 1) for share in shares]
         bounds = [int(times_ms[place]) for place in places]
+        if bounds[0] == bounds[1]:  # coarse times, such as days: the moment before is validation's
+            bounds[0] = int(times_ms[max(int(np.searchsorted(times_ms, bounds[1])) - 1, 0)])
     rows = np.arange(len(times_ms))
     return RowSplit(
         train=rows[times_ms < bounds[0]],
