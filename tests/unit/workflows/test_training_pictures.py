@@ -270,3 +270,21 @@ def test_an_unknown_processor_is_refused(folder: Path, tmp_path: Path) -> None:
     config.write_text(json.dumps({**json.loads(config.read_text()), "do_pad": True}))
     with pytest.raises(InputError, match="do_pad"):
         _finetune(folder, tmp_path / "c", str(theirs), weights="pretrained", image_size=None)
+
+
+def test_a_full_disk_ends_an_export_in_one_line(
+    folder: Path, tmp_path: Path, factory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _finetune(folder, tmp_path / "c", factory, weights="pretrained", image_size=None)
+    monkeypatch.setenv("EDGEML_SEARCH_CACHE", str(tmp_path / "searches"))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = limited(
+        1000, "export", str(tmp_path / "c"), "--out", str(tmp_path / "b"), "--threads", "1"
+    )
+    assert done.returncode == 1, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "b").exists()
+    left = {path.name for path in tmp_path.iterdir()} - {*before, "searches", "__pycache__"}
+    assert not left
