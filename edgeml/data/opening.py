@@ -15,6 +15,7 @@ from edgeml.core.progress import Progress, ProgressEvent, silent
 from edgeml.data.dataset import ImageDataset, TextDataset
 from edgeml.data.davidson import load_davidson
 from edgeml.data.fashion_mnist import load_fashion_mnist
+from edgeml.data.hub_images import holds_parquet, load_hub_images, looks_like_hub_data
 from edgeml.data.image_folder import load_image_folder
 from edgeml.data.image_tables import TABLE_SUFFIXES, load_image_manifest
 from edgeml.data.neu_det import load_neu_det
@@ -44,8 +45,9 @@ def open_image_data(data: str | Path, *, groups: str | Path | None = None) -> Im
     """Open pictures by the name of a data set, the path of a folder, or a manifest.
 
     Args:
-        data: Such as ``fashion-mnist``; a folder ``class/xxx.png``; or a ``.csv`` or ``.tsv`` file
-            with the columns ``file`` and ``label``.
+        data: Such as ``fashion-mnist``; a folder ``class/xxx.png``; a ``.csv`` or ``.tsv`` file
+            with the columns ``file`` and ``label``; the id of a hub's data set, or a folder of its
+            Parquet files.
         groups: Table with the columns ``file`` and ``group`` of a folder's pictures; None takes the
             folder's own ``groups.csv``, where there is one.
 
@@ -64,6 +66,8 @@ def open_image_data(data: str | Path, *, groups: str | Path | None = None) -> Im
         )
     if named:
         return NAMED[str(data)]()
+    if looks_like_hub_data(data) or holds_parquet(path):
+        return load_hub_images(data)
     if not path.exists():
         reason = (
             f"neither a data set ({', '.join(NAMED)}) nor a folder or manifest has this name; "
@@ -79,6 +83,8 @@ def place_of(data: str | Path, *, groups: str | Path | None = None) -> dict[str,
     """Return where data is, so that it is found again from any working directory."""
     if isinstance(data, str) and data in NAMED:
         return {"named": data}
+    if looks_like_hub_data(data):
+        return {"hub": str(data)}
     place = {"folder": str(Path(data).absolute())}
     return place if groups is None else place | {"groups": str(Path(groups).absolute())}
 
@@ -93,8 +99,8 @@ def reopen(described: Mapping[str, Any]) -> ImageDataset:
         DataError: It is not there any more.
     """
     place = described["place"]
-    if "named" in place:
-        return open_image_data(place["named"])
+    if "named" in place or "hub" in place:
+        return open_image_data(place.get("named") or place["hub"])
     return open_image_data(Path(place["folder"]), groups=place.get("groups"))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
+from edgeml.core.answering import answer_within
 from edgeml.errors import DataError, InputError
 
 # The hub is asked for this long at most; a download that has begun may take its time.
@@ -61,7 +61,7 @@ def _ask(name: str, files: tuple[str, ...]) -> str:
     from huggingface_hub import errors
 
     try:
-        info = _within(ANSWER_TIMEOUT_S, name)
+        info = answer_within(ANSWER_TIMEOUT_S, lambda: _info(name))
     except (errors.RepositoryNotFoundError, errors.GatedRepoError) as exc:
         raise InputError(
             "the model hub has no such model, or shows it only to members; an id such as org/name, "
@@ -84,25 +84,10 @@ def _ask(name: str, files: tuple[str, ...]) -> str:
     return str(info.sha)
 
 
-def _within(timeout_s: float, name: str) -> Any:
-    """Ask in a thread: the look-up of a host's name knows no time limit."""
-    answers: list[Any] = []
+def _info(name: str) -> Any:
+    import huggingface_hub
 
-    def ask() -> None:
-        import huggingface_hub
-
-        try:
-            answers.append(huggingface_hub.HfApi().model_info(name, timeout=timeout_s))
-        except Exception as exc:  # it is raised again in the caller's thread
-            answers.append(exc)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout_s + 0.5)
-    answer = answers[0] if answers else TimeoutError(f"no answer within {timeout_s:g} s")
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    return huggingface_hub.HfApi().model_info(name, timeout=ANSWER_TIMEOUT_S)
 
 
 def _download(name: str, revision: str, files: tuple[str, ...]) -> Path:

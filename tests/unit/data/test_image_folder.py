@@ -90,7 +90,9 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_folder_names_the_sets_that_exist(tmp_path: Path) -> None:
     for data in (tmp_path / "none", str(tmp_path / "none"), "fashion-minst"):
-        with pytest.raises(DataError, match=r"neither a data set \(fashion-mnist\) nor a folder"):
+        with pytest.raises(
+            DataError, match=r"neither a data set \(fashion-mnist, neu-det\) nor a fol"
+        ):
             open_image_data(data)
 
 
