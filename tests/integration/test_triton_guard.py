@@ -13,6 +13,7 @@ import pytest
 from edgeml.serving.client.engine import TritonEngine
 from edgeml.serving.client.golden import check_golden
 from edgeml.serving.guard.checks import GuardLimits
+from edgeml.serving.repository.options import ServingOptions
 from edgeml.serving.repository.publish import publish_bundle
 from edgeml.serving.server.running import TritonServer
 from edgeml.serving.server.serve import start_triton
@@ -30,7 +31,7 @@ PLAIN = json.dumps({"inputs": [{**ROW, "data": [7] * 192}]})
 def guarded(triton, tiny, tmp_path_factory) -> Iterator[TritonServer]:
     """A guarded server without supervision: whatever kills it stays visible."""
     root = tmp_path_factory.mktemp("guarded")
-    publish_bundle(tiny, root)
+    publish_bundle(tiny, root, options=ServingOptions(encoded=True))
     with start_triton(root, installation=triton, guard=GuardLimits()) as server:
         yield server
 
@@ -44,6 +45,32 @@ def test_what_kills_a_server_is_refused(guarded, body, words):
     assert words in json.loads(answer)["error"]
     assert guarded.is_running()
     assert post(guarded.http, INFER, PLAIN)[0] == 200
+
+
+def test_a_flood_of_chunks_is_refused(guarded):
+    """Over 500,000 of them end a Triton 2.51."""
+    flood = b"1\r\n \r\n" * 600_000 + b"0\r\n\r\n"
+    status, answer = post(guarded.http, INFER, flood, **{"Transfer-Encoding": "chunked"})
+    assert (status, "chunks of 1 bytes" in json.loads(answer)["error"]) == (400, True)
+    assert guarded.is_running()
+
+
+def test_the_classes_of_labels_are_refused_and_those_of_scores_answered(guarded):
+    """Triton 2.51 divides by zero for those of strings."""
+    texts = {"inputs": [{"name": "probabilities", "datatype": "FP32", "shape": [1, 4]}]}
+    texts["inputs"][0]["data"] = [0.1, 0.2, 0.3, 0.4]
+    texts["outputs"] = [{"name": "label", "parameters": {"classification": 1}}]
+    status, answer = post(guarded.http, "/v2/models/tiny_labels/infer", json.dumps(texts))
+    assert (status, "is of strings" in json.loads(answer)["error"]) == (400, True)
+    wanted = {**json.loads(PLAIN), "outputs": [{"name": "probabilities"}]}
+    wanted["outputs"][0]["parameters"] = {"classification": 1}
+    assert post(guarded.http, INFER, json.dumps(wanted))[0] == 200
+    assert guarded.is_running()
+
+
+def test_a_batch_of_nothing_is_refused(guarded):
+    status, answer = post(guarded.http, INFER, json.dumps({"inputs": [{**ROW, "shape": [0, 0]}]}))
+    assert (status, "holds no sample" in json.loads(answer)["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(

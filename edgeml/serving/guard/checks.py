@@ -1,7 +1,7 @@
 """What a guard lets through: paths, and JSON that cannot kill the server that parses it.
 
-Triton 2.51 aborts on a shape whose product is too large for memory, and runs out of stack on JSON
-that is nested very deeply, before any model sees the request.
+Triton 2.51 aborts on a shape whose product is too large for memory, runs out of stack on JSON that
+is nested very deeply, and divides by zero where the classes of an output of strings are asked for.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def check_path(method: str, target: str, limits: GuardLimits) -> None:
         )
 
 
-def check_json(text: bytes, *, target: str, limits: GuardLimits) -> None:
+def check_json(text: bytes, *, target: str, limits: GuardLimits) -> list[str]:
     """Refuse JSON that the server might not survive.
 
     Args:
@@ -93,11 +93,14 @@ def check_json(text: bytes, *, target: str, limits: GuardLimits) -> None:
         target: The path that it was sent to.
         limits: What is allowed.
 
+    Returns:
+        The outputs that are asked for as classes, which the server does not survive for strings.
+
     Raises:
         RefusedError: It is nested too deeply, is no JSON, or a shape is none or too large.
     """
     if not text.strip():
-        return
+        return []
     found = depth_of(text)
     if found > limits.max_depth:
         raise RefusedError(400, f"the JSON is {found} levels deep; at most {limits.max_depth} pass")
@@ -106,10 +109,19 @@ def check_json(text: bytes, *, target: str, limits: GuardLimits) -> None:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_members)
     except ValueError as exc:
         raise RefusedError(400, f"the body is no JSON ({exc})") from exc
-    if _INFER.fullmatch(target.partition("?")[0]):
-        inputs = value.get("inputs") if isinstance(value, dict) else None
-        for row in inputs if isinstance(inputs, list) else ():
-            _check_shape(row, size=len(text), limits=limits)
+    if not isinstance(value, dict) or not _INFER.fullmatch(target.partition("?")[0]):
+        return []
+    inputs, outputs = value.get("inputs"), value.get("outputs")
+    for row in inputs if isinstance(inputs, list) else ():
+        _check_shape(row, size=len(text), limits=limits)
+    return [
+        row["name"]
+        for row in (outputs if isinstance(outputs, list) else ())
+        if isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and isinstance(row.get("parameters"), dict)
+        and "classification" in row["parameters"]
+    ]
 
 
 def depth_of(text: bytes) -> int:
@@ -139,6 +151,9 @@ def _check_shape(row: Any, *, size: int, limits: GuardLimits) -> None:
     shape = row.get("shape") if isinstance(row, dict) else None
     if not isinstance(shape, list) or not all(type(axis) is int and axis >= 0 for axis in shape):
         raise RefusedError(400, f"the shape {str(shape)[:100]} is none; whole numbers from 0 pass")
+    if shape[:1] == [0]:
+        # Triton 2.51 never answers such a request of a Python model, and waits for it at its end.
+        raise RefusedError(400, f"the shape {str(shape)[:100]} holds no sample; at least 1 passes")
     elements = math.prod(max(axis, 1) for axis in shape)
     if elements >= limits.max_elements:
         raise RefusedError(

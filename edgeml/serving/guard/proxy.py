@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 from edgeml.errors import HostError
 from edgeml.serving.guard.checks import GuardLimits, RefusedError, check_json, check_path
+from edgeml.serving.guard.outputs import check_classes
 from edgeml.serving.guard.upstream import Upstream
 from edgeml.serving.guard.wire import PIECE_BYTES, Head, body_of, read_head
 from edgeml.serving.host.ports import LOOPBACK
@@ -144,9 +145,10 @@ class Guard:
 
     async def _check(self, text: bytes, target: str) -> None:
         if len(text) <= _INLINE_BYTES:
-            check_json(text, target=target, limits=self._limits)
+            asked = check_json(text, target=target, limits=self._limits)
         else:
-            await asyncio.to_thread(check_json, text, target=target, limits=self._limits)
+            asked = await asyncio.to_thread(check_json, text, target=target, limits=self._limits)
+        await check_classes(self._server_port, target, asked)
 
 
 async def _first_pieces(body: AsyncIterator[bytes], wanted: int | None) -> bytes:

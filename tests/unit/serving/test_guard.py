@@ -32,7 +32,8 @@ class _Echo(BaseHTTPRequestHandler):
         del format, args
 
     def do_GET(self):
-        self._send({"path": self.path})
+        outputs = [{"name": "label", "datatype": "BYTES"}, {"name": "scores", "datatype": "FP32"}]
+        self._send({"path": self.path, "outputs": outputs})
 
     def do_POST(self):
         body = self._body()
@@ -136,12 +137,22 @@ def inputs(**changes) -> str:
     return json.dumps({"inputs": [{**ROW, **changes}]})
 
 
+def classes(*names: str) -> str:
+    rows = ", ".join(
+        f'{{"name": "{name}", "parameters": {{"classification": 1}}}}' for name in names
+    )
+    return f'{{"inputs": [], "outputs": [{rows}]}}'
+
+
 @pytest.mark.parametrize(
     ("message", "status", "words"),
     [
         (request(inputs(shape=[1, 2**63 - 1])), 400, "too many elements"),
         (request(inputs(shape=[2**16, 2**15])), 400, "too many elements"),
-        (request(inputs(shape=[0, 2**62])), 400, "too many elements"),
+        (request(inputs(shape=[1, 0, 2**62])), 400, "too many elements"),
+        (request(inputs(shape=[0, 2])), 400, "holds no sample"),
+        (request(classes("scores", "label")), 400, "'label' is of strings"),
+        (request(classes("l\\u0061bel")), 400, "'label' is of strings"),
         (request(inputs(shape=[1, 2000])), 400, "more elements than the body has bytes"),
         (request(inputs(shape=[1, -1])), 400, "whole numbers"),
         (request(inputs(shape=[True, 2])), 400, "whole numbers"),
@@ -180,6 +191,19 @@ def inputs(**changes) -> str:
 def test_refusals(port, message, status, words):
     got, answer = ask(port, message)
     assert (got, words in json.loads(answer)["error"]) == (status, True), answer
+
+
+def test_the_classes_of_numbers_pass(port):
+    status, answer = ask(port, request(classes("scores")))
+    assert (status, json.loads(answer)["body"]) == (200, classes("scores"))
+
+
+def test_classes_are_refused_while_the_server_does_not_say_what_it_has():
+    with echoing() as server, guarding(server.server_port) as port:
+        server.shutdown()
+        server.server_close()
+        status, answer = ask(port, request(classes("scores")))
+    assert (status, "does not say" in json.loads(answer)["error"]) == (503, True)
 
 
 def test_a_head_of_json_is_looked_at_and_the_tensors_behind_it_are_not(port):
