@@ -175,6 +175,7 @@ def _fetched(name: str) -> Path:
             what = f"the hub cannot be reached ({type(exc).__name__}), and no copy is in the cache"
         reason = (
             f"there is no such folder, and {what}; give a folder class/xxx.png, a table "
-            "file,label, a folder with the set's Parquet files, or 'fashion-mnist', which a Debian package carries"
+            "file,label, a folder with the set's Parquet files, or 'fashion-mnist', which a Debian "
+            "package carries"
         )
         raise DataError(source=name, reason=reason) from exc
