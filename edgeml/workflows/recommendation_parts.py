@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeml.data.interactions.preparing import Prepared
 from edgeml.recommending.pipeline import Request
 from edgeml.recommending.retrieval.histories import Histories
 from edgeml.tasks.recommendation.interactions import Interactions
+
+if TYPE_CHECKING:  # a device that recommends reads no logs, and needs no reader of them
+    from edgeml.data.interactions.preparing import Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
