@@ -59,8 +59,15 @@ def _first_answer(
     model: Model, urls: dict[str, str], name: str, target: str
 ) -> Callable[[bytes], str | None]:
     if target == "http":
-        caller = HttpCaller(urls["http"])
-        return lambda item: caller.post(item, "image/png")["label"]
+
+        def post(item: bytes) -> str | None:
+            caller = HttpCaller(urls["http"])
+            try:
+                return str(caller.post(item, "image/png")["label"])
+            finally:
+                caller.close()
+
+        return post
 
     def ask(item: bytes) -> str | None:
         with edgeml.connect(urls["grpc"], model=name, bundle=model.bundle) as predictor:

@@ -42,7 +42,9 @@ def test_one_deployment(
     """Keep a target's rows; the benchmark's own time is the in-process answer beside them."""
     rows = {row["scenario"]: row for row in profile.rows if row["target"] == target}
     single = rows["single-stream"]
-    edge = next(row for row in profile.rows if row["target"] == "edge")
+    edge = next(
+        row for row in profile.rows if (row["target"], row["scenario"]) == ("edge", "single-stream")
+    )
     ratio = single["p50_ms"] / edge["p50_ms"]
     benchmark.group = "edge and server in turns"
     benchmark.extra_info.update(
@@ -56,8 +58,11 @@ def test_one_deployment(
     )
     with edgeml.load(model.bundle, num_threads=1) as predictor:
         benchmark.pedantic(predictor.predict, args=(items[0],), rounds=50, warmup_rounds=5)
-    assert single["errors"] == 0
-    assert ratio >= _NOISE
+    assert single["counts"]["error"] == 0
+    # Runs that a neighbour disturbed say nothing about the ratio; their rows say so themselves.
+    judged = single["valid"] and edge["valid"]
+    benchmark.extra_info["gate_judged"] = judged
+    assert not judged or ratio >= _NOISE
 
 
 def test_the_chosen_variant_is_no_slower_than_fp32(benchmark, model: Model) -> None:

@@ -7,6 +7,7 @@ user has it and ends with the answer as a user reads it: decoding and parsing ar
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -150,9 +151,11 @@ def triton_json(
     """Return a model on Triton whose tensors travel as JSON text."""
     opened = Bundle.read(bundle)
     samples = samples_of(opened)
+    callers = contextlib.ExitStack()
 
     def connect() -> Callable[[Sequence[int]], Sequence[Any]]:
         caller = JsonCaller(opened, url=url, model=model)
+        callers.callback(caller.caller.close)
         return lambda positions: [
             answer_of(row) for row in caller.predict([samples.items[at] for at in positions])
         ]
@@ -163,7 +166,7 @@ def triton_json(
         client="http.client, JSON",
         batch=batch,
         expected=expected,
-        close=lambda: None,
+        close=callers.close,
         conditions={},
     )
 
@@ -172,9 +175,11 @@ def http(*, bundle: str, url: str, batch: int = 1, expected: list[Any] | None = 
     """Return an app that speaks as ``edgeml serve`` does."""
     opened = Bundle.read(bundle)
     samples, task = samples_of(opened), opened.manifest.task
+    callers = contextlib.ExitStack()
 
     def connect() -> Callable[[Sequence[int]], Sequence[Any]]:
         caller = HttpCaller(url)
+        callers.callback(caller.close)
         if batch == 1:
             return lambda at: [
                 read_answer(caller.post(samples.bodies[at[0]], samples.kinds[at[0]]))
@@ -193,7 +198,7 @@ def http(*, bundle: str, url: str, batch: int = 1, expected: list[Any] | None = 
         client="http.client",
         batch=batch,
         expected=expected,
-        close=lambda: None,
+        close=callers.close,
         conditions={},
     )
 
