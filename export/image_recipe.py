@@ -10,6 +10,8 @@ from typing import Any
 
 import edgeml
 from edgeml.core.progress import Progress, silent
+from edgeml.workflows.pictures import latency_picture, pareto_picture
+from edgeml.workflows.reporting import Picture
 from edgeml.workflows.training_report import training_pictures, training_tables
 
 _COMPARED = 2000
@@ -100,7 +102,14 @@ def run_image_recipe(
         metrics=metrics | {"fit": training["fit"]["verdict"], "why": training["fit"]["reason"]},
         curve=edgeml.training_curve(trained.checkpoint),
         tables=tables,
-        pictures=training_pictures(training, exported.bundle.manifest.labels),
+        pictures=[
+            Picture(
+                title="Latency of one picture: median, 90th and 99th percentile",
+                svg=latency_picture(rows),
+            ),
+            Picture(title="Accuracy, latency and size", svg=pareto_picture(rows)),
+            *training_pictures(training, exported.bundle.manifest.labels),
+        ],
     )
     edgeml.write_report(place, report)
     return report

@@ -61,6 +61,39 @@ def pareto_picture(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img'>{axes}{''.join(dots)}</svg>"
 
 
+def latency_picture(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw each row's latencies from the median to the 99th percentile, or to the 90th.
+
+    Args:
+        rows: With ``target``, ``name``, ``p50_ms``, ``p90_ms`` and perhaps ``p99_ms``; those
+            without a median are left out. Empty where none is left.
+    """
+    known = [row for row in rows if row.get("p50_ms") is not None]
+    if not known:
+        return ""
+    step, left = 28, 180
+    ends = [float(row.get("p99_ms") or row.get("p90_ms") or row["p50_ms"]) for row in known]
+    scale = (_WIDTH - left - 90) / (max(ends) or 1.0)
+    drawn = []
+    for index, (row, end) in enumerate(zip(known, ends, strict=True)):
+        y = 16 + step * index
+        median, high = float(row["p50_ms"]), float(row.get("p90_ms") or row["p50_ms"])
+        marks = "".join(
+            f"<circle cx='{left + value * scale:.1f}' cy='{y}' r='{radius}' fill='#0a6ebd'/>"
+            for value, radius in ((median, 5), (high, 3.5))
+        )
+        name = escape(f"{row.get('target', '')} {row.get('name', '')}".strip())
+        drawn.append(
+            f"<text x='0' y='{y + 4}'>{name}</text>"
+            f"<line class='axis' x1='{left + median * scale:.1f}' y1='{y}' "
+            f"x2='{left + end * scale:.1f}' y2='{y}'/>{marks}"
+            f"<text x='{left + end * scale + 8:.1f}' y='{y + 4}'>"
+            f"{median:.2f} to {end:.2f} ms</text>"
+        )
+    height = step * len(known) + 10
+    return f"<svg viewBox='0 0 {_WIDTH} {height}' role='img'>{''.join(drawn)}</svg>"
+
+
 def sensitivity_picture(blocks: Sequence[Mapping[str, Any]]) -> str:
     """Draw each block's error for a millisecond saved; empty without blocks.
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgeml.workflows.pictures import pareto_picture, sensitivity_picture
+from edgeml.workflows.pictures import latency_picture, pareto_picture, sensitivity_picture
 
 
 def _row(name: str, p50_ms: float | None, accuracy: float | None, **more: Any) -> dict[str, Any]:
@@ -69,3 +69,17 @@ def test_a_bar_for_each_block() -> None:
     bars = [float(row.get("width", -1)) for row in root.iter() if row.tag == "rect"]
     assert bars[0] > 0 == bars[1]
     assert all(len(row.text or "") < 60 for row in root.iter() if row.tag == "text")
+
+
+def test_a_line_from_median_to_tail_for_each_row_that_was_timed() -> None:
+    rows = [
+        {"target": "edge", "name": "fp32", "p50_ms": 2.0, "p90_ms": 2.5, "p99_ms": 4.0},
+        {"target": "edge", "name": "<int8>", "p50_ms": 1.0, "p90_ms": 1.5, "p99_ms": None},
+        {"target": "gpu", "name": "fp16", "p50_ms": None},
+    ]
+    drawn = latency_picture(rows)
+    assert drawn.count("class='axis'") == 2
+    assert "2.00 to 4.00 ms" in drawn
+    assert "1.00 to 1.50 ms" in drawn
+    assert "&lt;int8&gt;" in drawn
+    assert latency_picture(rows[2:]) == ""
