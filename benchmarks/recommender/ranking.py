@@ -51,10 +51,10 @@ _BOOSTING: tuple[dict[str, Any], ...] = (
 )
 _WIDE_AND_DEEP: tuple[dict[str, Any], ...] = (
     {},
-    {"learning_rate": 0.001},
-    {"hidden": (128, 64), "dropout": 0.4},
-    {"embedding": 4, "dropout": 0.3, "table_decay": 1.0},
-    {"hidden": (128, 64), "dropout": 0.4, "learning_rate": 0.001, "code_dropout": 0.2},
+    {"table_penalty": 1e-3},
+    {"table_penalty": 1e-4},
+    {"bins": 4},
+    {"hidden": (32,)},
     {"crosses": _CROSSES},
 )
 

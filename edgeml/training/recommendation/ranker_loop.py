@@ -145,13 +145,13 @@ def _run(
 
 
 def _optimizer(module: WideAndDeep, settings: RankerSettings) -> torch.optim.Optimizer:
-    tables = [row for name, row in module.named_parameters() if "table" in name or "cross" in name]
+    tables = module.tables()
     known = {id(row) for row in tables}
     layers = [row for row in module.parameters() if id(row) not in known]
     return torch.optim.AdamW(
         [
             {"params": layers, "weight_decay": settings.weight_decay},
-            {"params": tables, "weight_decay": settings.table_decay},
+            {"params": tables, "weight_decay": 0.0},
         ],
         lr=settings.learning_rate,
     )
@@ -175,6 +175,9 @@ def _step(
             loss = loss + settings.other_heads * rest
     else:
         loss = head_losses(logits, labels, module.heads, settings.other_heads)
+    if settings.table_penalty:
+        squares = torch.stack([table.square().sum() for table in module.tables()])
+        loss = loss + settings.table_penalty * squares.sum()
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()

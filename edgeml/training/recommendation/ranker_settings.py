@@ -24,7 +24,9 @@ class RankerSettings:
         code_dropout: Share of codes replaced by 0 while training: it teaches the row of the
             unknown, and keeps rare codes from being learnt by heart.
         weight_decay: AdamW's, of the layers.
-        table_decay: AdamW's, of the embeddings and the wide part's tables.
+        table_penalty: Weight in the loss of the squares of all embeddings and of the wide part's
+            weights. Under Adam it takes rows of rare codes back to zero between the few steps in
+            which they occur, which a decay of the weights does not.
         learning_rate: At its peak.
         batch_size: Rows (pointwise) or requests (listwise) a step.
         max_epochs: At most this many passes; early stopping usually ends before.
@@ -38,20 +40,20 @@ class RankerSettings:
 
     hidden: tuple[int, ...] = (64, 32)
     embedding: int = 8
-    bins: int = 8
+    bins: int = 2
     cross_buckets: int = 20_000
     objective: Literal["pointwise", "listwise"] = "pointwise"
     dropout: float = 0.2
     code_dropout: float = 0.1
     weight_decay: float = 0.01
-    table_decay: float = 0.1
-    learning_rate: float = 0.002
+    table_penalty: float = 3e-4
+    learning_rate: float = 0.003
     batch_size: int = 1024
-    max_epochs: int = 8
+    max_epochs: int = 6
     checks_per_epoch: int = 4
     patience: int = 6
     averaging: float = 0.99
-    other_heads: float = 0.2
+    other_heads: float = 0.1
     seed: int = 0
     num_threads: int | None = None
 

@@ -22,16 +22,23 @@ from edgeml.training.recommendation.ranker_settings import RankerSettings
 
 # A prime; two codes below 2**31 multiplied and added stay below 2**63.
 _HASH = 1_000_003
+# Standard deviations beyond which a number counts no more: one odd value is no certainty.
+_FARTHEST = 5.0
 
 
-class Pieces(nn.Module):
-    """Numbers as piecewise linear codes: how far each lies through each of its quantile bins.
+class Numbers(nn.Module):
+    """Numbers in standard deviations, and as piecewise linear codes.
+
+    A code says how far the number lies through each of its quantile bins: what a line cannot say,
+    such as that the middle is best, the first layer can then learn.
 
     Args:
         numbers: float32 ``(rows, columns)``, training rows.
         bins: Pieces of each number.
     """
 
+    mean: Tensor
+    inverse_deviation: Tensor
     low: Tensor
     inverse_width: Tensor
 
@@ -40,16 +47,28 @@ class Pieces(nn.Module):
         edges = np.zeros((numbers.shape[1], bins + 1), dtype=np.float32)
         if len(numbers):
             edges = np.quantile(numbers, np.linspace(0, 1, bins + 1), axis=0).T.astype(np.float32)
+        mean, deviation = np.zeros(numbers.shape[1]), np.ones(numbers.shape[1])
+        if len(numbers):
+            mean, deviation = numbers.mean(axis=0), numbers.std(axis=0)
+        # What never varied in train says nothing, whatever it is later.
+        inverse_deviation = np.divide(
+            1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6
+        )
+        self.register_buffer("mean", torch.from_numpy(mean.astype(np.float32)))
+        self.register_buffer(
+            "inverse_deviation", torch.from_numpy(inverse_deviation.astype(np.float32))
+        )
         width = np.diff(edges, axis=1)
         # A bin without width is a value that many rows share: it is passed in one step.
         inverse = np.where(width > 1e-6, 1 / np.maximum(width, 1e-6), 1e6).astype(np.float32)
         self.register_buffer("low", torch.from_numpy(edges[:, :-1].copy()))
         self.register_buffer("inverse_width", torch.from_numpy(inverse))
 
-    def forward(self, numbers: Tensor) -> Tensor:
-        """Return float32 ``(N, columns * T)`` between 0 and 1."""
+    def forward(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return float32 ``(N, columns)`` within +-5, and ``(N, columns * T)`` within 0 and 1."""
+        line = ((numbers - self.mean) * self.inverse_deviation).clamp(-_FARTHEST, _FARTHEST)
         pieces = (numbers.unsqueeze(2) - self.low) * self.inverse_width
-        return pieces.clamp(0.0, 1.0).flatten(1)
+        return line, pieces.clamp(0.0, 1.0).flatten(1)
 
 
 class CodeTable(nn.Module):
@@ -96,11 +115,16 @@ class WideAndDeep(nn.Module):
             if rows is None
             else [rows.request_numbers, rows.candidate_numbers]
         )
-        self.request_pieces, self.candidate_pieces = (Pieces(part, bins) for part in numbers)
+        self.request_scale, self.candidate_scale = (Numbers(part, bins) for part in numbers)
         sides = (fields.request_ids, fields.candidate_ids)
         self.request_deep, self.candidate_deep = (CodeTable(ids, width, 0.05) for ids in sides)
         self.request_wide, self.candidate_wide = (CodeTable(ids, heads, 0.0) for ids in sides)
-        inputs = [len(ids) * width + count * bins for ids, count in zip(sides, counts, strict=True)]
+        inputs = [
+            len(ids) * width + count * (bins + 1) for ids, count in zip(sides, counts, strict=True)
+        ]
+        self.request_line, self.candidate_line = (
+            nn.Linear(count, heads, bias=False) for count in counts
+        )
         self.request_first = nn.Linear(inputs[0], settings.hidden[0])
         self.candidate_first = nn.Linear(inputs[1], settings.hidden[0], bias=False)
         self.layers = nn.ModuleList(
@@ -118,6 +142,12 @@ class WideAndDeep(nn.Module):
         self.code_dropout = settings.code_dropout
         # A slope and an offset a head, fitted on validation rows after training.
         self.register_buffer("calibration", torch.tensor([[1.0, 0.0]] * heads))
+
+    def tables(self) -> list[nn.Parameter]:
+        """Return the embeddings and the wide part's weights of codes."""
+        sides = (self.request_deep, self.candidate_deep, self.request_wide, self.candidate_wide)
+        found = [side.table for side in sides]
+        return [*found, self.cross_wide] if self.crosses else found
 
     def logits(
         self,
@@ -137,24 +167,19 @@ class WideAndDeep(nn.Module):
         if self.training and self.code_dropout:
             request_ids = self._forget(request_ids)
             candidate_ids = self._forget(candidate_ids)
-        request = self.request_first(
-            torch.cat(
-                [self.request_deep(request_ids).flatten(1), self.request_pieces(request_numbers)], 1
-            )
-        )
+        request_line, request_pieces = self.request_scale(request_numbers)
+        candidate_line, candidate_pieces = self.candidate_scale(candidate_numbers)
+        request_deep = self.request_deep(request_ids).flatten(1)
+        candidate_deep = self.candidate_deep(candidate_ids).flatten(1)
+        request = self.request_first(torch.cat([request_deep, request_line, request_pieces], 1))
         candidate = self.candidate_first(
-            torch.cat(
-                [
-                    self.candidate_deep(candidate_ids).flatten(1),
-                    self.candidate_pieces(candidate_numbers),
-                ],
-                1,
-            )
+            torch.cat([candidate_deep, candidate_line, candidate_pieces], 1)
         )
         hidden = self.dropout(functional.relu(candidate + request))
         for layer in self.layers:
             hidden = self.dropout(functional.relu(layer(hidden)))
-        wide = self.candidate_wide(candidate_ids).sum(1) + self.request_wide(request_ids).sum(1)
+        wide = self.candidate_wide(candidate_ids).sum(1) + self.candidate_line(candidate_line)
+        wide = wide + (self.request_wide(request_ids).sum(1) + self.request_line(request_line))
         if self.crosses:
             wide = wide + self._crossed(request_ids, candidate_ids)
         answer: Tensor = self.last(hidden) + wide

@@ -13,7 +13,7 @@ from edgeml.training.recommendation.ranker_files import load_ranker, save_ranker
 from edgeml.training.recommendation.ranker_loop import train_ranker
 from edgeml.training.recommendation.ranker_objectives import listwise_loss
 from edgeml.training.recommendation.ranker_settings import RankerSettings
-from edgeml.training.recommendation.wide_and_deep import Pieces, WideAndDeep
+from edgeml.training.recommendation.wide_and_deep import Numbers, WideAndDeep
 from tests.unit.ranker_rows import FIELDS, ranker_rows
 
 SMALL = RankerSettings(
@@ -104,9 +104,26 @@ def test_one_request_row_answers_as_many_copies_of_it(trained):
 
 def test_pieces_run_from_0_to_1_through_the_quantiles():
     values = np.array([[0.0], [1.0], [2.0], [10.0], [10.0]], dtype=np.float32)
-    pieces = Pieces(values, 2)
-    found = pieces(torch.tensor([[-5.0], [1.0], [2.0], [6.0], [99.0]])).numpy()
-    np.testing.assert_allclose(found, [[0, 0], [0.5, 0], [1, 0], [1, 0.5], [1, 1]])
+    line, pieces = Numbers(values, 2)(torch.tensor([[-5.0], [1.0], [2.0], [6.0], [99.0]]))
+    np.testing.assert_allclose(pieces, [[0, 0], [0.5, 0], [1, 0], [1, 0.5], [1, 1]])
+    expected = (np.array([-5.0, 1.0, 2.0, 6.0, 99.0]) - values.mean()) / values.std()
+    np.testing.assert_allclose(line[:, 0], np.minimum(expected, 5), rtol=1e-5)
+
+
+def test_a_number_that_never_varied_says_nothing():
+    line, pieces = Numbers(np.full((5, 1), 3.0, dtype=np.float32), 4)(torch.tensor([[3.0], [1e9]]))
+    np.testing.assert_array_equal(line.numpy(), 0)
+    assert np.isfinite(pieces.numpy()).all()
+
+
+def test_the_penalty_takes_rare_codes_back_to_zero():
+    found = {}
+    for penalty in (0.0, 0.01):
+        trained = train_ranker(
+            FIELDS, TRAIN, VALIDATION, replace(SMALL, table_penalty=penalty, max_epochs=3)
+        )
+        found[penalty] = float(trained.module.candidate_wide.table.abs().mean())
+    assert found[0.01] < 0.7 * found[0.0]
 
 
 def test_platt_finds_slope_and_offset(rng):
