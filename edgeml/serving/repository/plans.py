@@ -25,12 +25,12 @@ from edgeml.serving.repository.contract import (
     part_contract,
     signature_of,
 )
-from edgeml.serving.repository.image_config import decoder_config, encoded_config
+from edgeml.serving.repository.image_config import ENCODED_INPUT, decoder_config, encoded_config
 from edgeml.serving.repository.model_configs import build_configs
 from edgeml.serving.repository.options import ServingOptions
 from edgeml.serving.repository.parts import labels_config, part_name
-from edgeml.serving.repository.samples import GoldenSamples
-from edgeml.serving.repository.text_config import text_config, tokenizer_config
+from edgeml.serving.repository.samples import GoldenSamples, load_of_files
+from edgeml.serving.repository.text_config import TEXT_INPUT, text_config, tokenizer_config
 from edgeml.tasks.text import TOKENIZER
 
 # All that the copy in a Python model needs: of other packages NumPy, and tokenizers or Pillow.
@@ -54,6 +54,8 @@ _IMAGE_PARTS: tuple[Part, ...] = (
     (LABELS_PART, labels_config, "labels"),
     (ENCODED_PART, encoded_config, ""),
 )
+# What the ensembles take instead of tensors.
+_OBJECT_INPUTS = {TEXT_PART: TEXT_INPUT, ENCODED_PART: ENCODED_INPUT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class ModelPlan:
         files: What goes into its version's folder, by path there: a file of the bundle, or bytes.
         samples: Golden samples that lie beside its versions; None for what takes no tensors.
         warmup: Whether its configuration names them.
+        load: What perf_analyzer sends, where it cannot make it up; otherwise empty.
     """
 
     name: str
@@ -75,6 +78,7 @@ class ModelPlan:
     files: Mapping[str, Variant | bytes]
     samples: GoldenSamples | None = None
     warmup: bool = False
+    load: str = ""
 
     def sha256_of(self, relative: str) -> str:
         """Return the hash that one of the files must have."""
@@ -125,6 +129,7 @@ def plan_models(
         files={file: bundle.variant(by_file[file]) for file in named},
         samples=samples,
         warmup=options.warmup,
+        load=samples.perf_analyzer() if samples.needs_data else "",
     )
     return [
         model,
@@ -134,6 +139,7 @@ def plan_models(
                 contract=part_contract(contract, part=part, of=name),
                 build=partial(_configs_of, config, contract, name, options.max_batch_size),
                 files={**_code(backend), **_data_of(bundle, part)},
+                load=_load_of(bundle, part),
             )
             for part, config, backend in _parts_of(contract, options)
         ),
@@ -156,6 +162,13 @@ def _parts_of(contract: Contract, options: ServingOptions) -> tuple[Part, ...]:
 def _data_of(bundle: Bundle, part: str) -> dict[str, bytes]:
     """Return what a part reads beside its code."""
     return {TOKENIZER: bundle.open_file(TOKENIZER)} if part == TOKENIZER_PART else {}
+
+
+def _load_of(bundle: Bundle, part: str) -> str:
+    """Return what perf_analyzer sends to an ensemble: the originals of the golden samples."""
+    name = _OBJECT_INPUTS.get(part)
+    files = [bundle.open_file(path) for path in bundle.golden().inputs]
+    return load_of_files(name, files) if name and files else ""
 
 
 def _configs_of(

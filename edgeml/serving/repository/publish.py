@@ -203,13 +203,11 @@ def _place_version(bundle: Bundle, plan: ModelPlan, place: Path) -> None:
 
 def _place_samples(plan: ModelPlan, version: int, folder: Path) -> None:
     """Write what warms a version up, and what perf_analyzer cannot make up by itself."""
-    if plan.samples is None:
-        return
-    if plan.warmup:
+    if plan.samples is not None and plan.warmup:
         for relative, contents in plan.samples.warmup_files(version=version).items():
             _replace(folder / WARMUP / relative, contents)
-    if plan.samples.needs_data:
-        _replace(folder / PERF_ANALYZER, plan.samples.perf_analyzer().encode())
+    if plan.load:
+        _replace(folder / PERF_ANALYZER, plan.load.encode())
 
 
 def _place_configs(plan: ModelPlan, version: int, folder: Path) -> None:

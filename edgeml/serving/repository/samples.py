@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,19 @@ from edgeml.core.signature import ModelSignature, Tensors
 WARMUP = "warmup"
 PERF_ANALYZER = "perf_analyzer.json"
 _MOST_SAMPLES = 8
+
+
+def load_of_files(name: str, files: Sequence[bytes]) -> str:
+    """Return the text of perf_analyzer's ``--input-data`` for a model that takes files or texts.
+
+    Args:
+        name: Its input, one string a request.
+        files: What the golden samples were made of.
+    """
+    # A string travels as its length and its bytes.
+    packed = [struct.pack("<I", len(file)) + file for file in files[:_MOST_SAMPLES]]
+    rows = [{name: _packed(value, shape=[1])} for value in packed]
+    return json.dumps({"data": rows}) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,5 +106,8 @@ def _file(version: int, number: int) -> str:
 
 
 def _content(array: npt.NDArray[Any]) -> Mapping[str, Any]:
-    packed = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
-    return {"content": {"b64": packed}, "shape": list(array.shape) or [1]}
+    return _packed(np.ascontiguousarray(array).tobytes(), shape=list(array.shape) or [1])
+
+
+def _packed(values: bytes, *, shape: list[int]) -> Mapping[str, Any]:
+    return {"content": {"b64": base64.b64encode(values).decode("ascii")}, "shape": shape}

@@ -18,7 +18,7 @@ from edgeml.serving.repository.options import ServingOptions
 from edgeml.serving.repository.plans import COPIED_MODULES
 from edgeml.serving.repository.publish import publish_bundle
 from edgeml.serving.repository.selecting import select_models
-from tests.unit.serving.tiny_text import make_text_bundle
+from tests.unit.serving.tiny_text import GOLDEN_TEXTS, make_text_bundle
 
 NAMES = ["sentiment", "sentiment_labels", "sentiment_text", "sentiment_tokenizer"]
 
@@ -58,6 +58,20 @@ def test_a_load_generator_is_given_ids_of_the_vocabulary(sentiment, repository):
         for name, cell in row.items():
             values = np.frombuffer(base64.b64decode(cell["content"]["b64"]), dtype=np.int64)
             np.testing.assert_array_equal(values.reshape(cell["shape"]), golden[name][number])
+
+
+def test_a_load_generator_is_given_texts_for_the_ensemble(sentiment, repository):
+    publish_bundle(sentiment, repository)
+    rows = json.loads((repository / "sentiment_text/perf_analyzer.json").read_bytes())["data"]
+    texts = []
+    for row in rows:
+        packed = base64.b64decode(row["text"]["content"]["b64"])
+        assert (row["text"]["shape"], int.from_bytes(packed[:4], "little")) == (
+            [1],
+            len(packed) - 4,
+        )
+        texts.append(packed[4:].decode())
+    assert texts == list(GOLDEN_TEXTS)
 
 
 def test_the_copies_are_the_files_that_run_at_the_edge(sentiment, repository):

@@ -154,6 +154,9 @@ def _read(request: Any, *, batched: bool) -> dict[str, Any]:
         # NVIDIA's backend sends no answer at all to such a request.
         if batched and not len(array):
             raise ValueError(f"tensor '{name}' has a batch of 0; at least 1 was expected")
+        # Of a text without a token comes NaN, with status OK.
+        if batched and not array.size:
+            raise ValueError(f"tensor '{name}' is empty; at least one element was expected")
         feed[name] = array
     return feed
 
