@@ -35,9 +35,10 @@ from edgeml.runtime.host import available_threads
 DIMENSION, CENTRES, RESULTS, QUERIES = 64, 2_000, 500, 1_000
 MILLION, SMALL = 1_000_000, 100_000
 SHARES = {"none": 1.0, "10 %": 0.1, "1 %": 0.01}
-TUNED_RECALL = 0.96  # on other queries, so that 0.95 holds on those reported
+TUNED_RECALL = 0.955  # on other queries, so that 0.95 holds on those reported
 _EXACT = IndexSpec(kind=IndexKind.FLAT)
-_PLAN = TimingPlan(rounds=20, calls=10, warmup=5, budget_s=40.0)
+# Turns are long, so that what the exact search threw out of the caches is back in.
+_PLAN = TimingPlan(rounds=5, calls=40, warmup=5, budget_s=40.0)
 _BLOCK = 100_000
 
 
@@ -233,7 +234,9 @@ def table(rows: list[Row]) -> str:
 def kinds() -> str:
     """Return the table of every kind at 100,000 items as Markdown."""
     vectors = clustered(SMALL, seed=1)
-    choice = choose_spec(vectors, clustered(200, seed=3), k=RESULTS, min_recall=0.95)
+    tuning = clustered(100, seed=3)
+    threads = available_threads()
+    choice = choose_spec(vectors, tuning, k=RESULTS, min_recall=0.95, build_threads=threads)
     lines = ["| index | recall | p50 ms | faster | MB | |", "|---|---|---|---|---|---|"]
     lines += [
         f"| {row.spec.name} | {row.recall:.4f} | {row.p50_ms:.2f} | {row.speedup:.1f}x | "

@@ -66,6 +66,7 @@ def choose_spec(
     min_recall: float = 0.95,
     max_size_bytes: int | None = None,
     candidates: Sequence[IndexSpec] | None = None,
+    build_threads: int = 1,
 ) -> IndexChoice:
     """Measure candidates on the vectors at hand and choose.
 
@@ -77,6 +78,7 @@ def choose_spec(
         max_size_bytes: Memory that the index may take.
         candidates: Specifications to try; by default one of each kind that suits the size. The
             probes and the breadth are tuned, so what they say does not matter.
+        build_threads: Threads for building; searches take one.
 
     Returns:
         The choice and the table that it rests on.
@@ -92,12 +94,11 @@ def choose_spec(
     specs = candidates_for(len(vectors), vectors.shape[1]) if candidates is None else candidates
     exact = ItemIndex.build(vectors, spec=_EXACT)
     reference = exact.search(queries, k).ids
-    tuned = [
-        exact
-        if spec == _EXACT
-        else tune(ItemIndex.build(vectors, spec=spec), queries, k, reference, min_recall)
-        for spec in specs
-    ]
+    tuned = []
+    for spec in specs:
+        index = ItemIndex.build(vectors, spec=spec, num_threads=build_threads)
+        index.num_threads = 1
+        tuned.append(tune(index, queries, k, reference, min_recall))
     rows = _measured(exact, tuned, queries, k, reference, min_recall, max_size_bytes)
     fitting = [row for row in rows if not row.reason]
     if not fitting:
@@ -152,7 +153,11 @@ def tune(
         return respecified(index, replace(spec, num_probes=value))
 
     def keeps(value: int) -> bool:
-        return recall_of(reading(value).search(queries, k).ids, reference) >= min_recall
+        # Of the structure itself: a whole search would compare everything where it is short.
+        searcher = reading(value).searcher
+        assert searcher is not None
+        slots = searcher.search(queries, k)[1]
+        return recall_of(np.where(slots >= 0, index.ids[slots], -1), reference) >= min_recall
 
     return reading(_least(keeps, spec.num_lists or 16 * k))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from edgeml.recommending.index.searcher import Searcher
 from edgeml.recommending.index.store import IntArray
@@ -17,21 +19,31 @@ class ItemFilter:
     """The slots that a search may return, for one state of one index.
 
     Attributes:
-        slots: int64 ``(allowed,)``, ascending.
-        share: Allowed slots over the index's live ones.
-        selector: The same as a bitmap, for FAISS.
+        mask: bool ``(slots,)``: live slots that are allowed.
+        count: How many these are.
+        share: Of the index's live slots.
         generation: State of the index that the filter belongs to.
         subset: A flat index of the allowed vectors, labels being positions in ``slots``, or
             None.
         searcher: Lists of the allowed vectors alone, or None.
     """
 
-    slots: IntArray
+    mask: npt.NDArray[np.bool_]
+    count: int
     share: float
-    selector: Any
     generation: int
     subset: Any = None
     searcher: Searcher | None = None
+
+    @cached_property
+    def slots(self) -> IntArray:
+        """The allowed slots, int64 ``(count,)``, ascending."""
+        return np.flatnonzero(self.mask)
+
+    @cached_property
+    def selector(self) -> Any:
+        """The mask as FAISS takes it."""
+        return bitmap_of(self.mask)
 
     @property
     def prepared(self) -> bool:
@@ -41,7 +53,7 @@ class ItemFilter:
     @property
     def size_bytes(self) -> int:
         """Bytes held by the filter."""
-        held = self.slots.nbytes
+        held = self.mask.nbytes + self.slots.nbytes
         if self.subset is not None:
             held += int(self.subset.ntotal) * 4 * int(self.subset.d)
         if self.searcher is not None:
@@ -49,8 +61,6 @@ class ItemFilter:
         return held
 
 
-def bitmap_of(slots: IntArray, num_slots: int) -> Any:
-    """Return a FAISS selector that lets these slots through."""
-    mask = np.zeros(num_slots, dtype=np.bool_)
-    mask[slots] = True
+def bitmap_of(mask: npt.NDArray[np.bool_]) -> Any:
+    """Return a FAISS selector that lets the true slots through."""
     return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))

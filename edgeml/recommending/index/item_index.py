@@ -149,7 +149,7 @@ class ItemIndex:
             raise InputError(f"{k} items were asked for; at least 1 was expected", got=k)
         faiss.omp_set_num_threads(self.num_threads)
         chosen = self._filter_of(allowed)
-        eligible = self.size if chosen is None else chosen.slots.size
+        eligible = self._live.size if chosen is None else chosen.count
         wanted = min(k, eligible)
         ids = np.full((len(queries), k), -1, dtype=np.int64)
         values = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -170,7 +170,7 @@ class ItemIndex:
         faiss.omp_set_num_threads(self.num_threads)
         made = self._filter_of(allowed)
         assert made is not None
-        if made.slots.size <= self.spec.exact_below or self.searcher is None:
+        if made.count <= self.spec.exact_below or self.searcher is None:
             subset = faiss.IndexFlatIP(self.store.dimension)
             subset.add(self.store.take(made.slots))
             return replace(made, subset=subset)
@@ -255,7 +255,7 @@ class ItemIndex:
         if chosen is not None and chosen.subset is not None:
             scores, positions = chosen.subset.search(queries, k)
             return scores, chosen.slots[positions]
-        if chosen is not None and chosen.slots.size <= self.spec.exact_below:
+        if chosen is not None and chosen.count <= self.spec.exact_below:
             return self.store.search_slots(queries, k, chosen.slots)
         selector = None if chosen is None else chosen.selector
         if selector is None and self._selector is not None:
@@ -270,7 +270,7 @@ class ItemIndex:
         short = np.flatnonzero(slots[:, -1] < 0)
         if short.size:  # too few in the lists that were read: compare everything for these
             scores[short], slots[short] = self.store.search(
-                queries[short], k, selector=selector or bitmap_of(self._live, self.alive.size)
+                queries[short], k, selector=selector or bitmap_of(self.alive)
             )
         return scores, slots
 
@@ -283,29 +283,32 @@ class ItemIndex:
                     "this filter was prepared before the index changed; prepare it again"
                 )
             return allowed
-        slots = self._allowed_slots(np.asarray(allowed))
+        mask = self._allowed_slots(np.asarray(allowed))
+        count = int(np.count_nonzero(mask))
         return ItemFilter(
-            slots=slots,
-            share=slots.size / max(self.size, 1),
-            selector=bitmap_of(slots, self.alive.size),
+            mask=mask,
+            count=count,
+            share=count / max(self._live.size, 1),
             generation=self._generation,
         )
 
-    def _allowed_slots(self, allowed: npt.NDArray[Any]) -> IntArray:
+    def _allowed_slots(self, allowed: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         if allowed.ndim != 1 or allowed.dtype.kind not in "bi":
             raise InputError(
                 f"the filter is {allowed.dtype} of shape {allowed.shape}; a bool mask by id or "
                 "a list of int64 ids was expected"
             )
+        mask = np.zeros(self.alive.size, dtype=np.bool_)
         if allowed.dtype.kind == "i":
-            slots = self._slots_of(np.unique(allowed))
-            return np.sort(slots[slots >= 0])
-        if self._ids_are_slots:
-            live = self.alive[: allowed.size] & allowed[: self.alive.size]
-            return np.flatnonzero(live)
-        known = self.alive & (self.ids < allowed.size)
-        known[known] = allowed[self.ids[known]]
-        return np.flatnonzero(known)
+            slots = self._slots_of(allowed)
+            mask[slots[slots >= 0]] = True
+        elif self._ids_are_slots:
+            both = min(allowed.size, mask.size)
+            np.logical_and(self.alive[:both], allowed[:both], out=mask[:both])
+        else:
+            known = self.alive & (self.ids < allowed.size)
+            mask[known] = allowed[self.ids[known]]
+        return mask
 
     def _slots_of(self, ids: IntArray) -> IntArray:
         """Return each id's slot, -1 where the index lacks it."""
@@ -343,7 +346,7 @@ class ItemIndex:
         # Plain lists hold live slots only; every other search meets the dead as well.
         lists = self.searcher is not None and self.searcher.can_remove
         some_dead = self._live.size < self.alive.size and not lists
-        self._selector = bitmap_of(self._live, self.alive.size) if some_dead else None
+        self._selector = bitmap_of(self.alive) if some_dead else None
 
 
 def _checked_vectors(vectors: FloatArray, *, dimension: int | None) -> FloatArray:

@@ -24,7 +24,7 @@ class BprSettings:
 
     dimension: int = 64
     learning_rate: float = 0.003
-    l2: float = 0.003
+    l2: float = 0.01
     batch: int = 1024
     max_epochs: int = 120
     look_every: int = 5
