@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := $(VENV)/.lock
 
-.PHONY: setup demo test test-fast check bench bench-peers bench-serving bench-zoo format clean
+.PHONY: setup demo test test-fast check bench bench-peers bench-serving bench-zoo bench-perf-analyzer robustness format clean
 
 setup: $(LOCK)
 	@$(BIN)/edgeml triton install
@@ -57,6 +57,18 @@ bench-serving: setup
 ZOO_OPTIONS ?=
 bench-zoo: $(LOCK)
 	$(BIN)/python -m benchmarks.zoo $(ZOO_OPTIONS)
+
+# Such as: make bench-perf-analyzer PERF_OPTIONS="--rounds 3"; the bundles are those of the two quick recipes.
+PERF_IMAGE ?= artifacts/clothing/bundle
+PERF_TEXT ?= artifacts/sentiment/bundle
+PERF_OPTIONS ?=
+bench-perf-analyzer: $(LOCK)
+	PYTHON=$(BIN)/python $(BIN)/python -m benchmarks.perf_analyzer --image $(PERF_IMAGE) --text $(PERF_TEXT) $(PERF_OPTIONS)
+
+# Such as: make robustness ROBUSTNESS="mutations --count 500"; also soak, cycles, recovery and replay.
+ROBUSTNESS ?= mutations
+robustness: setup
+	$(BIN)/python -m benchmarks.robustness $(ROBUSTNESS)
 
 clean:
 	rm -rf $(VENV) artifacts build *.egg-info

@@ -22,6 +22,7 @@ from edgeml.serving.server.stubs import stubs_of
 
 # Caches and pools fill first; what grows after this share of the time counts.
 _SETTLED = 0.25
+_PAUSE_S = 0.02  # two callers at full speed would measure the machine's patience
 Say = Callable[[str], None]
 
 
@@ -68,7 +69,8 @@ def soak(
     """
     samples: dict[str, list[tuple[float, int]]] = {}
     with start_triton(repository, supervised=True) as server:
-        callers = Neighbours(server.grpc, subjects, known_answers(server.grpc, subjects))
+        known = known_answers(server.grpc, subjects)
+        callers = Neighbours(server.grpc, subjects, known, pause_s=_PAUSE_S)
         started = time.monotonic()
         try:
             while (passed := time.monotonic() - started) < seconds:

@@ -60,6 +60,7 @@ class Neighbours:
         subjects: Models and feeds; each thread takes them all in turn.
         known: The answers of :func:`known_answers`.
         threads: How many callers.
+        pause_s: How long a caller waits after each burst.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class Neighbours:
         known: dict[str, list[Tensors]],
         *,
         threads: int = 2,
+        pause_s: float = 0.0,
     ) -> None:
         self._url, self._subjects, self._known = url, subjects, known
-        self._stop = threading.Event()
+        self._stop, self._pause_s = threading.Event(), pause_s
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
@@ -116,8 +118,8 @@ class Neighbours:
                 answers.put((number, None, exc))
         for _ in numbers:
             self._judge(subject, *_next(answers))
-        if self.counts["refused"]:
-            self._stop.wait(0.05)
+        if self._pause_s:
+            self._stop.wait(self._pause_s)
 
     def _judge(self, subject: Subject, number: int, result: Any, error: Any) -> None:
         kind = "refused"
