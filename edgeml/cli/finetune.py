@@ -26,6 +26,7 @@ _IMAGE_OPTIONS = (
         "validation_share",
         "test_share",
         "per_class",
+        "teacher",
     ),
 )
 
@@ -115,6 +116,9 @@ def _configure_images(images: argparse._ArgumentGroup) -> None:
         "--per-class", type=int, help="pictures of each class to learn from, a fifth to choose by"
     )
     images.add_argument(
+        "--teacher", metavar="CHECKPOINT", help="learn from the answers of a larger model as well"
+    )
+    images.add_argument(
         "--profile", action="store_true", help="measure where the time of a step goes"
     )
 
@@ -166,8 +170,7 @@ def _image_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.augmentation or "light", flip=not arguments.no_flip
         )
     options = _given(arguments, _IMAGE_OPTIONS)
-    if "groups" in options:
-        options["groups"] = Path(options["groups"])
+    options |= {name: Path(options[name]) for name in ("groups", "teacher") if name in options}
     return {"overrides": overrides, "options": ImageOptions(**options)}
 
 

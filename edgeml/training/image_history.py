@@ -19,11 +19,13 @@ class LabelledImages:
         images: uint8 ``(pictures, height, width, 3)``.
         targets: int64 ``(samples,)``.
         rows: int64 ``(samples,)``, which picture each sample is; None where all are, in order.
+        taught: float32 ``(samples, classes)``, a teacher's logits to learn from; None without one.
     """
 
     images: npt.NDArray[np.uint8]
     targets: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64] | None = None
+    taught: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

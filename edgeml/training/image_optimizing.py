@@ -16,6 +16,8 @@ from edgeml.training.settings import TrainingSettings
 
 # From this ratio of the largest class to the smallest, "auto" weighs classes.
 IMBALANCE = 3.0
+# Of a teacher's answers: what it holds for less likely counts as well.
+_SOFTENING = 2.0
 
 
 def rate_share(step: int, total: int, warmup_share: float) -> float:
@@ -103,6 +105,25 @@ class ImageLoss:
             return None
         missing = logits.shape[1] - len(self.weights)
         return functional.pad(self.weights, (0, missing), value=1.0)
+
+
+def distillation_loss(logits: Tensor, taught: Tensor) -> Tensor:
+    """Return how far answers are from a teacher's, both softened by a temperature of 2.
+
+    Args:
+        logits: float ``(batch, classes)``.
+        taught: float ``(batch, classes)``, the teacher's logits or logarithms of probabilities.
+    """
+    wanted = functional.log_softmax(taught / _SOFTENING, dim=1)
+    given = functional.log_softmax(logits / _SOFTENING, dim=1)
+    gap = functional.kl_div(given, wanted, reduction="batchmean", log_target=True)
+    return gap * _SOFTENING**2
+
+
+def blended(taught: Tensor, other: Tensor, share: float) -> Tensor:
+    """Return a teacher's answers to blended pictures, float ``(batch, classes)``, as logarithms."""
+    chances = functional.softmax(taught, dim=1)
+    return torch.log((share * chances + (1 - share) * chances[other]).clamp_min(1e-8))
 
 
 def set_dropout(model: nn.Module, share: float | None) -> None:

@@ -28,6 +28,8 @@ from edgeml.training.evaluating import evaluate_logits
 from edgeml.training.image_history import History, LabelledImages, Normalisation
 from edgeml.training.image_optimizing import (
     ImageLoss,
+    blended,
+    distillation_loss,
     grouped,
     make_optimizer,
     rate_share,
@@ -205,9 +207,18 @@ class _Run:
             pixels, other, share = mix(pixels, augmentation, self.generator)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.compute.bf16):
             logits = self.model(pixels)
+        logits = logits.float()
         if mixed:
-            return self.loss.blend(logits.float(), targets, other, share)
-        return self.loss(logits.float(), targets)
+            loss = self.loss.blend(logits, targets, other, share)
+        else:
+            loss = self.loss(logits, targets)
+        if self.data.taught is None:
+            return loss
+        taught = torch.from_numpy(self.data.taught[picks])
+        if mixed:
+            taught = blended(taught, other, share)
+        weight = self.settings.distillation
+        return (1 - weight) * loss + weight * distillation_loss(logits, taught)
 
     def _follow(self) -> None:
         """Move the average towards the weights; slowly only after it has left the start."""

@@ -84,6 +84,7 @@ class TrainingSettings:
             the smallest; with any of them macro F1 chooses the epoch.
         precision: ``bf16`` computes steps in bfloat16; ``auto`` measures what is faster. Weights
             and every evaluation are fp32.
+        distillation: Share of the loss that compares with a teacher's answers, where there is one.
         patience: Epochs without a better one before training stops.
         norm_momentum: Weight of a new batch in the running statistics of batch normalisation.
         seed: Seed of order, augmentation and dropout.
@@ -103,6 +104,7 @@ class TrainingSettings:
     averaging: float = 0.0
     class_weights: ImageClassWeights = "auto"
     precision: Precision = "auto"
+    distillation: float = 0.7
     patience: int = 3
     norm_momentum: float = 0.05
     seed: int = 0
@@ -114,7 +116,7 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} is {value}; a positive number was expected")
-        for name in ("warmup_share", "label_smoothing", "norm_momentum"):
+        for name in ("warmup_share", "label_smoothing", "norm_momentum", "distillation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; 0 to 1 was expected")
         for name in ("dropout", "averaging"):

@@ -15,6 +15,7 @@ from edgeml.errors import InputError
 from edgeml.runtime.host import check_threads
 from edgeml.workflows.image_contracts import ContractedModel, check_image_size, contract_model
 from edgeml.workflows.image_data import TrainingImages, open_training_images
+from edgeml.workflows.teaching import Taught, teach
 
 if TYPE_CHECKING:
     from edgeml.training.checkpoint import Checkpoint
@@ -37,6 +38,8 @@ class ImageOptions:
         allow_leaks: Whether parts that share pictures are reported, not refused.
         skip_unreadable: Whether pictures that cannot be read are left out, not refused.
         profile: Whether to measure where the time of a step goes.
+        teacher: Checkpoint of a larger model, or one of larger pictures, fine-tuned on the same
+            classes: its answers are learnt from as well. None has no teacher.
         validation_share: Share of the pictures to choose an epoch by.
         test_share: Share of the pictures to report on; None takes the same.
         per_class: Pictures of each class to learn from, a fifth of them to choose an epoch by; the
@@ -47,6 +50,7 @@ class ImageOptions:
     allow_leaks: bool = False
     skip_unreadable: bool = False
     profile: bool = False
+    teacher: Path | None = None
     validation_share: float = 1 / 12
     test_share: float | None = None
     per_class: int | None = None
@@ -101,6 +105,8 @@ def finetune_images(
     ).fewer(options.per_class, seed=seed)
     resolved, size = _resolved(settings, overrides, found, contracted, pictures)
     job = _Job(model=found, contracted=contracted, pictures=pictures, settings=resolved, size=size)
+    if options.teacher is not None:
+        job = replace(job, taught=teach(options.teacher, pictures, progress))
     saving = unfinished.Saving(place=state, identity=job.identity(), resume=resume)
     history, report = _train(job, saving, profile=options.profile, progress=progress)
     checkpoint = _describe(job, history, report)
@@ -151,6 +157,7 @@ class _Job:
     pictures: TrainingImages
     settings: TrainingSettings
     size: str
+    taught: Taught | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what a resumed training must have in common with this one.
@@ -166,6 +173,7 @@ class _Job:
             "model": self.model.name,
             "weights": self.model.sha256 or self.model.weights,
             "preprocessing": self.contracted.preprocessing.to_json(),
+            "teacher": None if self.taught is None else self.taught.sha256,
         }
 
     def part(self, indices: npt.NDArray[np.int64]) -> LabelledImages:
@@ -195,6 +203,8 @@ def _train(
     preprocessing = job.contracted.preprocessing
     normalisation = Normalisation(mean=preprocessing.mean, std=preprocessing.std)
     train, validation = job.part(split.train), job.part(split.validation)
+    if job.taught is not None:
+        train = replace(train, taught=job.taught.logits)
     history = loop.train(
         network,
         train,
@@ -257,6 +267,7 @@ def _describe(job: _Job, history: History, report: dict[str, Any]) -> Checkpoint
             "seed": job.settings.seed,
             "weights": model.weights,
             "weights_sha256": model.sha256,
+            "teacher": None if job.taught is None else job.taught.to_json(),
             "backbone": {
                 "where": model.where,
                 "licence": model.licence,

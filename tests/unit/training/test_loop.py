@@ -258,7 +258,7 @@ class SettingCase:
         ),
         *(
             SettingCase(name=name, value=value)
-            for name in ("warmup_share", "label_smoothing", "norm_momentum")
+            for name in ("warmup_share", "label_smoothing", "norm_momentum", "distillation")
             for value in (-0.1, 1.1, float("nan"))
         ),
         SettingCase(name="weight_decay", value=-0.1),

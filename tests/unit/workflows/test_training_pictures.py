@@ -258,6 +258,28 @@ def test_the_temperature_is_in_the_graph_and_in_torch(
     np.testing.assert_allclose(source.reference(samples, 1).probabilities, wanted, atol=1e-5)
 
 
+def test_a_student_learns_from_a_teacher(
+    folder: Path, tmp_path: Path, tiny: str, factory: str
+) -> None:
+    _finetune(folder, tmp_path / "teacher", image_size=48)
+    options = edgeml.ImageOptions(teacher=tmp_path / "teacher")
+    for name, share in (("all", 1.0), ("none", 0.0)):
+        settings = replace(SETTINGS, distillation=share)
+        _finetune(folder, tmp_path / name, settings=settings, options=options)
+    _finetune(folder, tmp_path / "alone")
+    states = {name: (tmp_path / name / "model.safetensors").read_bytes()
+              for name in ("all", "none", "alone")}  # fmt: skip
+    assert states["none"] == states["alone"]
+    assert states["all"] != states["alone"]
+    read, _ = read_checkpoint(tmp_path / "all")
+    assert read.provenance["teacher"]["model"] == "tiny"
+    with pytest.raises(InputError, match="of the pictures that the student is judged by"):
+        _finetune(folder, tmp_path / "x", settings=replace(SETTINGS, seed=1), options=options)
+    other = make_folder(tmp_path / "other", {"cat": 9, "dog": 9})
+    with pytest.raises(InputError, match="with the classes bad, good"):
+        _finetune(other, tmp_path / "x", options=options)
+
+
 def test_a_model_for_other_pictures_is_refused(folder: Path, tmp_path: Path) -> None:
     theirs = _model(tmp_path / "theirs", "vit")
     with pytest.raises(InputError, match=r"does not take a picture of 64x64.*--image-size"):
