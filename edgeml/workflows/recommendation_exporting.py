@@ -22,9 +22,9 @@ from edgeml.runtime.host import detect_host
 from edgeml.tasks.recommendation.ranking import RankingRows
 from edgeml.training.recommendation.ranker_files import load_ranker
 from edgeml.workflows.exporting import Exported
+from edgeml.workflows.recommendation_checkpoint import CHECKPOINT, ROWS, SCHEMA_VERSION, TASK
 from edgeml.workflows.recommendation_files import FILES, FOLDER, Parts, read_parts, write_parts
 from edgeml.workflows.recommendation_ranking import RankerExport, RankerGate, export_ranker
-from edgeml.workflows.recommendation_training import CHECKPOINT, ROWS, SCHEMA_VERSION, TASK
 from edgeml.workflows.recommendation_verifying import NUM_REQUESTS, write_golden_requests
 from edgeml.workflows.reporting import Report, write_report
 from edgeml.workflows.search_report import report_folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from edgeml.recommending.evaluation.rankings import ranking_metrics
 from edgeml.recommending.retrieval.biased import Biased
 from edgeml.recommending.retrieval.histories import Histories
 from edgeml.recommending.retrieval.item_item import Ease, ItemKnn, LinearFactors, Popularity
-from edgeml.recommending.retrieval.model import RetrievalModel, best_columns
+from edgeml.recommending.retrieval.model import RetrievalModel, VectorModel, best_columns
 from edgeml.tasks.recommendation.interactions import Interactions
 from edgeml.workflows.recommendation_parts import EvaluationPart, histories_of
 
 Scores = npt.NDArray[np.float32]
 
+FACTORS = "linear_factors"
+_NO_MODELS: Mapping[str, VectorModel] = MappingProxyType({})
 _DAY_MS = 86_400_000
 _DENSE_ITEMS = 2500
 _PENALTIES = (100.0, 250.0, 500.0)
@@ -45,6 +48,7 @@ class RetrievalChoice:
     """What validation chose for the first stage.
 
     Attributes:
+        kind: The model that is served: ``linear_factors``, or a contender that was better.
         l2: Ridge penalty of EASE.
         rank: Dimension of the served vectors.
         neighbours: Of item-kNN.
@@ -54,6 +58,7 @@ class RetrievalChoice:
         tried: NDCG@10 on validation of each thing that was tried.
     """
 
+    kind: str = FACTORS
     l2: float = 250.0
     rank: int = 256
     neighbours: int = 100
@@ -79,6 +84,7 @@ class Systems:
     popularity: Popularity
     served: Biased
     likeness: Scores
+    contenders: Mapping[str, VectorModel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,13 @@ def compacted(histories: Histories, codes: npt.NDArray[np.int64]) -> Histories:
 
 
 def choose_retrieval(
-    train: Interactions, part: EvaluationPart, *, num_users: int, num_items: int, in_time: bool
+    train: Interactions,
+    part: EvaluationPart,
+    *,
+    num_users: int,
+    num_items: int,
+    in_time: bool,
+    contenders: Mapping[str, VectorModel] = _NO_MODELS,
 ) -> RetrievalChoice:
     """Choose penalty, rank, neighbours and popularity by NDCG@10 on validation.
 
@@ -133,6 +145,7 @@ def choose_retrieval(
         num_users: User codes.
         num_items: Item codes of the catalogue.
         in_time: Whether all of train is before the part, so that its last days may count more.
+        contenders: Models that were trained on the same events; the best is served.
     """
     codes = _frequent(train, num_items)
     inner = histories_of(train, num_users=num_users, num_items=num_items)
@@ -164,23 +177,34 @@ def choose_retrieval(
     ranks = sorted(models)
     by_rank = {rank: score(f"vectors rank={rank}", models[rank]) for rank in ranks}
     rank = min(rank for rank in ranks if by_rank[rank] >= max(by_rank.values()) - _RANK_SLACK)
-    plain = models[rank].scores(part.histories)
-    scale, bias = _spread(plain), _bias(popular[days])
-    by_weight = {weight: ndcg(plain + weight * scale * bias, part) for weight in _BIASES}
-    tried |= {f"vectors + {weight:g} popularity": value for weight, value in by_weight.items()}
-    weight = max(_BIASES, key=by_weight.__getitem__)
+    vectors: dict[str, VectorModel] = {FACTORS: models[rank], **contenders}
+    bias, best = _bias(popular[days]), {}
+    for kind, model in vectors.items():
+        plain = model.scores(part.histories)
+        scale = _spread(plain)
+        by_weight = {weight: ndcg(plain + weight * scale * bias, part) for weight in _BIASES}
+        tried |= {f"{kind} + {weight:g} popularity": value for weight, value in by_weight.items()}
+        weight = max(_BIASES, key=by_weight.__getitem__)
+        best[kind] = (by_weight[weight], weight * scale)
+    kind = max(best, key=lambda kind: best[kind][0])
     return RetrievalChoice(
+        kind=kind,
         l2=l2,
         rank=rank,
         neighbours=neighbours,
-        bias_weight=weight * scale,
+        bias_weight=best[kind][1],
         popularity_days=days,
         tried={name: round(value, 5) for name, value in tried.items()},
     )
 
 
 def fit_systems(
-    events: Interactions, choice: RetrievalChoice, *, num_users: int, num_items: int
+    events: Interactions,
+    choice: RetrievalChoice,
+    *,
+    num_users: int,
+    num_items: int,
+    contenders: Mapping[str, VectorModel] = _NO_MODELS,
 ) -> Systems:
     """Fit every system of the first stage on the same events.
 
@@ -189,18 +213,22 @@ def fit_systems(
         choice: What validation chose.
         num_users: User codes.
         num_items: Item codes of the catalogue.
+        contenders: Models that were trained before; these are not trained again.
     """
     codes = _frequent(events, num_items)
     inner = histories_of(events, num_users=num_users, num_items=num_items)
     ease = _ease(inner, codes, choice.l2)
     popularity = popularity_of(events, num_items, choice.popularity_days)
-    factors = _factors(ease, inner, codes, num_items, choice.rank)
+    model = contenders.get(choice.kind)
+    if model is None:
+        model = _factors(ease, inner, codes, num_items, choice.rank)
     return Systems(
         ease=Compact(ease, codes, num_items),
         item_knn=Compact(_knn(inner, codes, choice.neighbours), codes, num_items),
         popularity=popularity,
-        served=Biased(factors, choice.bias_weight * _bias(popularity)),
+        served=Biased(model, choice.bias_weight * _bias(popularity)),
         likeness=_likeness(inner, codes, num_items),
+        contenders=contenders,
     )
 
 
@@ -337,3 +365,4 @@ def names_of(systems: Systems) -> Iterator[tuple[str, RetrievalModel]]:
     yield "ease", systems.ease
     yield "item_knn", systems.item_knn
     yield "popularity", systems.popularity
+    yield from systems.contenders.items()

@@ -21,8 +21,9 @@ from edgeml.recommending.pipeline import Pipeline, Policy, fuse
 from edgeml.recommending.reranking import rerank_by_margin
 from edgeml.recommending.retrieval.model import RetrievalModel, best_columns
 from edgeml.tasks.recommendation.features import EventIndexes, RankingFeatures
+from edgeml.tasks.recommendation.interactions import Interactions
 from edgeml.tasks.recommendation.ranking import RankingRows
-from edgeml.workflows.recommendation_first_stage import RetrievalChoice, fit_systems
+from edgeml.workflows.recommendation_first_stage import FACTORS, RetrievalChoice, fit_systems
 from edgeml.workflows.recommendation_parts import EvaluationPart, part_of
 
 # Below this share of rows without the positive signal a log holds no impressions to learn from.
@@ -84,13 +85,19 @@ def ranker_data(
             objective="pointwise",
         )
     features = replace(prepared.features, with_retrieval=True)
-    sizes = {"num_users": len(prepared.user_ids), "num_items": prepared.num_items}
+    num_users, num_items = len(prepared.user_ids), prepared.num_items
+
+    def fitted(known: Interactions) -> RetrievalModel:
+        # Closed forms alone: a contender was trained on what a fold holds out.
+        plain = replace(choice, kind=FACTORS)
+        return fit_systems(known, plain, num_users=num_users, num_items=num_items).served
+
     parts = []
     for fold in range(1 if prepared.rule.kind == "temporal" else _FOLDS):
         held = _held_out(prepared, part.at_ms, seed=seed + fold)
-        model = fit_systems(held.known, choice, **sizes).served
-        parts.append(candidate_rows(features, model, held, first_group=fold * sizes["num_users"]))
-    model = fit_systems(prepared.train, choice, **sizes).served
+        model = fitted(held.known)
+        parts.append(candidate_rows(features, model, held, first_group=fold * num_users))
+    model = fitted(prepared.train)
     return RankerData(
         features=features,
         train=RankingRows.concatenate(parts),

@@ -171,8 +171,9 @@ def _finetune_recommender(
 ) -> Finetuned:
     require("faiss", extra="recommend")
     require("torch", extra="train")
+    from edgeml.workflows.recommendation_checkpoint import plain
     from edgeml.workflows.recommendation_settings import RecommenderSettings
-    from edgeml.workflows.recommendation_training import finetune_recommender, plain
+    from edgeml.workflows.recommendation_training import finetune_recommender
 
     made = finetune_recommender(
         data=data,
