@@ -208,9 +208,13 @@ def test_the_catalogue_is_whole() -> None:
     names = [row.name for row in artefacts_for(PEERS["openvino-int8"])]
     assert names == ["onnx-fp32", "openvino-int8"]
     assert artefacts_for(PEERS["edgeml"]) == ()
+    assert set(PEERS) >= {
+        *("torch-eager", "torch-compile", "transformers", "optimum-fp32", "openvino-fp32"),
+        *("openvino-bf16", "openvino-int8", "edgeml-http", "fastapi-torch", "litserve"),
+    }
 
 
-@pytest.mark.parametrize("name", ["transformers", "optimum", "openvino"])
+@pytest.mark.parametrize("name", ["transformers", "optimum", "openvino", "fastapi", "litserve"])
 def test_requirements_are_pinned_and_name_no_place(name: str) -> None:
     lines = requirements(name).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
