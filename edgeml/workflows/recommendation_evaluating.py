@@ -74,6 +74,7 @@ def evaluate(
     systems: Mapping[str, RetrievalModel],
     vectors: npt.NDArray[np.float32],
     *,
+    shown_to: int | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate the pipeline and the systems beside it on the same requests.
@@ -84,6 +85,7 @@ def evaluate(
         pipeline: The stages, with everything chosen on validation.
         systems: Name to a model of its own: ``ease``, ``item_knn``, ``popularity``, and others.
         vectors: float32 ``(items, d)``: what items are like.
+        shown_to: Most users whose logged impressions are judged; None: all.
         progress: Told of each step.
     """
     answers = _ask(pipeline, part, vectors, progress)
@@ -113,7 +115,7 @@ def evaluate(
     judges = isinstance(pipeline.ranker, Ranker) and not pipeline.features.with_retrieval
     if judges and not prepared.train.positive.all():
         assert isinstance(pipeline.ranker, Ranker)
-        metrics["impressions"], top = _impressions(prepared, pipeline.ranker, top)
+        metrics["impressions"], top = _impressions(prepared, pipeline.ranker, top, shown_to)
     return Evaluation(metrics=metrics, split=split, top=top)
 
 
@@ -213,10 +215,14 @@ def _protocol(prepared: Prepared, part: EvaluationPart, pipeline: Pipeline) -> d
 
 
 def _impressions(
-    prepared: Prepared, ranker: Ranker, top: TopRecord
+    prepared: Prepared, ranker: Ranker, top: TopRecord, shown_to: int | None
 ) -> tuple[dict[str, Any], TopRecord]:
     """Judge the ranker on the test part's logged impressions, as they were shown."""
-    rows = impression_rows(prepared, prepared.split.test)
+    test = prepared.split.test
+    users = np.random.default_rng(prepared.rule.seed).permutation(
+        np.unique(prepared.events.users[test])
+    )
+    rows = impression_rows(prepared, test[np.isin(prepared.events.users[test], users[:shown_to])])
     scores = ranker.score_rows(rows)
     labels = rows.labels["positive"].astype(np.int8)
     found = impression_metrics(rows.groups, labels, scores, probabilities=scores)

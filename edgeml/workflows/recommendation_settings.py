@@ -24,7 +24,8 @@ class RecommenderSettings:
         hidden: Widths of the ranker's layers.
         num_threads: Threads; None takes what this machine allows.
         chosen_on: Most validation users that retrieval and policy are chosen on.
-        judged_on: Most test users that the report is about; None: all.
+        judged_on: Most test users that the report is about, and whose logged impressions are
+            judged; None: all.
         contenders: Retrieval models that are trained besides, ``bpr`` and ``two_tower``; the best
             on validation is served.
         refit: Whether what is shipped knows the whole log; what is reported never does.

@@ -229,6 +229,7 @@ def _evaluation(
         _pipeline(systems, features, part, scorer, policy),
         dict(names_of(systems)),
         systems.likeness,
+        shown_to=settings.judged_on,
         progress=progress,
     )
 
