@@ -38,8 +38,10 @@ format: $(LOCK)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Such as: make bench BENCH_OPTIONS="--tier full --benchmark-json bench.json"
+BENCH_OPTIONS ?=
 bench: setup
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks --benchmark-only $(BENCH_OPTIONS)
 
 # Such as: make bench-peers PEERS_CHECKPOINT=FOLDER PEERS_BUNDLE=FOLDER PEERS_OPTIONS="--rounds 100"
 PEERS_CHECKPOINT ?= artifacts/sentiment/checkpoint

@@ -47,6 +47,7 @@ def _other_table(rows: list[dict[str, Any]]) -> list[str]:
         figures = ", ".join(
             f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
             for key, value in row["extra_info"].items()
+            if not isinstance(value, (dict, list))
         )
         lines.append(f"| {row['name']} | {figures} |")
     return lines

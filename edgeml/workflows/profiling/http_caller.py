@@ -26,6 +26,7 @@ class HttpCaller:
         timeout_s: Time allowed for each answer.
 
     Attributes:
+        path: Where it is asked.
         timing: The ``Server-Timing`` header of the last answer, by name, in milliseconds.
         num_bytes: Size of the last answer.
     """
@@ -35,7 +36,7 @@ class HttpCaller:
         if parts.scheme != "http" or not parts.hostname:
             raise InputError(f"'{url}' is no address; http://host:port was expected")
         self._url, self._timeout_s = url, timeout_s
-        self._path = parts.path if parts.path not in ("", "/") else "/predict"
+        self.path = parts.path if parts.path not in ("", "/") else "/predict"
         self._connection = http.client.HTTPConnection(
             parts.hostname, parts.port or 80, timeout=timeout_s
         )
@@ -51,7 +52,7 @@ class HttpCaller:
             ServerUnreachableError: Nobody answers there.
             ServerError: It answered with an error, or not with JSON.
         """
-        return self._read(*self.exchange("POST", path or self._path, body, kind))
+        return self._read(*self.exchange("POST", path or self.path, body, kind))
 
     def get(self, path: str) -> Any:
         """Return the JSON at a path; raises as :meth:`post` does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +128,10 @@ def profile(
     )
     folder = Path(out) if out is not None else _beside(opened.path)
     folder.mkdir(parents=True, exist_ok=True)
-    report = _measure(job)
+    return _written(folder, _measure(job))
+
+
+def _written(folder: Path, report: dict[str, Any]) -> Profile:
     write_json(folder / "report.json", report)
     write_page(folder / "report.html", report)
     append_history(folder / "history.jsonl", history_entry(report))
@@ -287,10 +289,3 @@ def _breakdowns(job: _Job, servers: Mapping[str, Running]) -> dict[str, Breakdow
         except EdgemlError as exc:
             job.say(f"{deployment.name}: its stages cannot be told ({exc})")
     return found
-
-
-def copy_report(profile: Profile, folder: Path, name: str) -> None:
-    """Copy page and figures of a profile to another place, under a name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix in ("json", "html"):
-        shutil.copy(profile.folder / f"report.{suffix}", folder / f"{name}.{suffix}")

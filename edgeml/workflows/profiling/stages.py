@@ -16,7 +16,7 @@ import numpy as np
 
 import edgeml
 from edgeml.core.bundle import Bundle
-from edgeml.errors import EdgemlError
+from edgeml.errors import EdgemlError, ServerError
 from edgeml.tasks.predictor import Task
 from edgeml.workflows.loading import task_of
 from edgeml.workflows.profiling.http_caller import HttpCaller
@@ -174,18 +174,17 @@ def _edge(bundle: Bundle, samples: Samples, num_threads: int) -> Breakdown:
 
 def _http(samples: Samples, server: Running) -> Breakdown:
     caller = HttpCaller(next(iter(server.urls.values())))
-    said: list[int] = []
 
     def call(number: int, watch: Stopwatch) -> None:
         at = number % len(samples.bodies)
-        status, contents = caller.exchange(
-            "POST", "/predict", samples.bodies[at], samples.kinds[at]
-        )
+        body, kind = samples.bodies[at], samples.kinds[at]
+        status, contents = caller.exchange("POST", caller.path, body, kind)
         timing = dict(caller.timing)
         watch.lap("exchange")
         json.loads(contents)
         watch.lap("deserialise")
-        said.append(status)
+        if status != 200:
+            raise ServerError(f"it answered {status}", url=caller.path)
         for name, value in timing.items():
             watch.add(name, value)
 
