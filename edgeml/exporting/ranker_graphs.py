@@ -1,7 +1,7 @@
 """A ranker's graphs: traced with one row of the request and free candidates, and in INT8.
 
 The request's part stays in float: it is one row, and rounding it would cost more than it saves.
-So does the last product, whose rounded scores would tie. Nothing dynamic is tried: ranges taken at
+So does what is added to the scores: rounded scores tie. Nothing dynamic is tried: ranges taken at
 run time would let one candidate change the score of another.
 """
 
@@ -98,8 +98,7 @@ def ranker_candidates(
     Raises:
         ExportError: The ranker has no product over candidates to quantize.
     """
-    rows, head = _products(model)
-    inner = [name for name in rows if name != head]
+    inner = _hidden_products(model)
     if not inner:
         raise ExportError("the ranker has no hidden layer over its candidates to quantize")
     floats = tuple(
@@ -129,16 +128,27 @@ def ranker_candidates(
     return made
 
 
-def _products(model: onnx.ModelProto) -> tuple[list[str], str]:
-    """Return the names of the products over candidates, and of the last of them."""
+def _hidden_products(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the products over candidates that feed another product.
+
+    What feeds none is the head or a line of the wide part: narrow, and added to the scores.
+    """
     reached = {"candidate_ids", "candidate_numbers"}
-    found = []
+    over_candidates = []
     for node in model.graph.node:
         if reached & set(node.input):
             reached.update(node.output)
             if node.op_type in _HEAVY:
-                found.append(node.name)
-    return found, found[-1] if found else ""
+                over_candidates.append(node.name)
+    feeding: set[str] = set()
+    found = []
+    for node in reversed(model.graph.node):
+        feeds = bool(feeding & set(node.output))
+        if feeds and node.name in over_candidates:
+            found.append(node.name)
+        if feeds or node.op_type in _HEAVY:
+            feeding.update(node.input)
+    return found[::-1]
 
 
 def _as_products(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,7 +17,7 @@ from edgeml.runtime.engine import OnnxEngine, SessionSettings
 from edgeml.tasks.recommendation.ranking import RankingFields, RankingRows
 from edgeml.training.recommendation.ranker_loop import TrainedRanker, train_ranker
 from edgeml.training.recommendation.ranker_settings import RankerSettings
-from edgeml.workflows.recommendation_ranking import RankerGate, drawn_requests
+from edgeml.workflows.recommendation_ranking import RankerGate, drawn_requests, filled
 
 SIZES = ((32,), (64, 32), (128, 64), (256, 128, 64))
 PRICE_PER_MS = 0.001
@@ -73,7 +73,7 @@ def choose_size(
     if not sizes:
         raise InputError("no size was given; at least one was expected")
     gate = RankerGate(candidates=num_candidates, requests=1)
-    feed = drawn_requests(fields, validation, gate)[0]
+    feed = filled(drawn_requests(fields, validation, gate)[0], num_candidates)
     trained = [
         train_ranker(fields, train, validation, replace(settings, hidden=hidden))
         for hidden in sizes

@@ -139,6 +139,8 @@ def requests_of(rows: RankingRows) -> list[npt.NDArray[np.int64]]:
         ],
         axis=1,
     )
+    if not keys.shape[1]:
+        return [np.arange(len(rows))]
     whole = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel()
     _, places = np.unique(whole, return_inverse=True)
     order = np.argsort(places, kind="stable")

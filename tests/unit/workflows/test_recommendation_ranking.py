@@ -13,7 +13,12 @@ from edgeml.runtime.engine import OnnxEngine, SessionSettings
 from edgeml.tasks.recommendation.ranking_measures import area_under_curve
 from edgeml.training.recommendation.ranker_loop import train_ranker
 from edgeml.training.recommendation.ranker_settings import RankerSettings
-from edgeml.workflows.recommendation_ranking import RankerGate, drawn_requests, export_ranker
+from edgeml.workflows.recommendation_ranking import (
+    RankerGate,
+    drawn_requests,
+    export_ranker,
+    filled,
+)
 from edgeml.workflows.recommendation_size import choose_size
 from tests.unit.ranker_rows import FIELDS, ranker_rows
 
@@ -123,6 +128,13 @@ def test_logged_impressions_are_met_with_drawn_candidates():
     feeds = drawn_requests(FIELDS, rows, GATE)
     assert {len(feed["candidate_ids"]) for feed in feeds} == {60}
     assert {feed["request_ids"].shape for feed in feeds} == {(1, 2)}
+
+
+def test_a_short_request_is_timed_at_its_full_length():
+    feed = filled(FIELDS.feed(ranker_rows(30, group_size=30)), 70)
+    assert (len(feed["candidate_ids"]), len(feed["candidate_numbers"])) == (70, 70)
+    np.testing.assert_array_equal(feed["candidate_ids"][30:60], feed["candidate_ids"][:30])
+    assert feed["request_ids"].shape == (1, 2)
 
 
 def test_the_size_is_worth_its_milliseconds():
