@@ -18,6 +18,7 @@ from edgeml.errors import (
 _EXPIRED = "request timeout expired"
 _OVERLOADED = ("exceeds maximum queue size", _EXPIRED)
 _NOT_SERVED = ("unknown model", "is not ready", "no available versions", "not healthy")
+_FULL = "shared memory pool"
 _OF_TLS = ("certificate", "ssl")
 
 
@@ -105,6 +106,12 @@ def _known(details: str, *, not_found: bool, url: str, model: str) -> ServerErro
     if any(phrase in words for phrase in _OVERLOADED):
         return ServerError(
             f"the server has too much to do ({details}); send fewer requests at once, or later",
+            url=url,
+        )
+    if _FULL in words:  # Triton's own words name the segment, which is nobody's business
+        return ServerError(
+            "the server's /dev/shm is full and this request does not fit; send a smaller batch, or "
+            "free or enlarge it there (docker run --shm-size=1g)",
             url=url,
         )
     if not_found or any(phrase in words for phrase in _NOT_SERVED):
