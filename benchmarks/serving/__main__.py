@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help="parts to measure")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="of the throughput rows")
+    parser.add_argument("--start-of", type=Path, help="a repository to start (the one it made)")
     parser.add_argument("--out", type=Path, help="a JSON file for the rows")
     given = parser.parse_args()
     sizes = [int(size) for size in given.sizes.split(",")]
@@ -36,7 +37,7 @@ def main() -> None:
     repository, subjects = make_subjects(given.work, sizes)
     found: dict[str, Any] = {"conditions": conditions()}
     if "start" in parts:
-        found["start"] = [measuring.measure_start(repository, times=3)]
+        found["start"] = [measuring.measure_start(given.start_of or repository, times=3)]
     with edgeml.serve_triton(repository, supervised=False) as server:
         measure = {
             "latency": lambda subject: measuring.measure_latency(

@@ -53,6 +53,8 @@ def measure_cost(server: Any, model: str, traffic: Callable[[], None]) -> Cost:
         model: The model's name.
         traffic: Sends the requests and returns when all are answered.
     """
+    unload_model(server.http, model)  # one that is loaded already would go on counting
+    _wait_until_gone(server.http, model)
     load_model(server.http, model)
     warm_requests, warm_ns = _account(server.http, model)
     traffic()
@@ -71,6 +73,16 @@ def measure_cost(server: Any, model: str, traffic: Callable[[], None]) -> Cost:
         python_us=python_us / said,
         backend_us=((spent_ns - warm_ns) / 1e3 - run_us * share) / answered,
     )
+
+
+def _wait_until_gone(url: str, model: str) -> None:
+    """Wait for the end of an unloading: Triton answers before it."""
+    end = time.monotonic() + _UNLOAD_S
+    while time.monotonic() < end:
+        rows = get_json(f"{url}/v2/repository/index", method="POST")
+        if all(row.get("state") == "UNAVAILABLE" for row in rows if row["name"] == model):
+            return
+        time.sleep(0.1)
 
 
 def _said(log: Path, before: int) -> tuple[int, ...]:
