@@ -52,7 +52,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=int, help="passes over the data (images: by its size; texts 3)"
     )
     parser.add_argument(
-        "--batch-size", type=int, help="samples a step (images 32 or 64 by size of the data)"
+        "--batch-size",
+        type=int,
+        help="samples a step (images 8 to 64, by size of the data; texts 32)",
     )
     parser.add_argument(
         "--learning-rate", type=float, help="peak rate (images: by the network; texts 0.00005)"

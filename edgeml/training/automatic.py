@@ -18,6 +18,8 @@ from edgeml.training.settings import Augmentation, TrainingSettings
 _PICTURES_SEEN = 30_000
 _MAX_EPOCHS = 30
 _MIN_EPOCHS = 3
+# A handful of pictures in one batch would be a handful of steps in all.
+_SMALLEST_BATCH, _LARGEST_BATCH = 8, 32
 # AdamW's peak by what a network is built of: layer norms want small steps.
 _RATE_BATCH_NORM = 1e-3
 _RATE_LAYER_NORM = 1e-4
@@ -32,11 +34,13 @@ class _Size:
         name: In the report.
         below: Pictures to train on, fewer than this.
         values: Settings that differ from the defaults.
+        batches: Batches that an epoch shall have, where that makes them small; 0 leaves their size.
     """
 
     name: str
     below: float
     values: Mapping[str, Any]
+    batches: int = 0
 
 
 _MILD = Augmentation(
@@ -63,7 +67,6 @@ SIZES = (
         name="small",
         below=2_000,
         values={
-            "batch_size": 32,
             "label_smoothing": 0.1,
             "dropout": 0.3,
             "averaging": 0.98,
@@ -73,6 +76,7 @@ SIZES = (
             "norm_momentum": 0.1,
             "augmentation": _STRONG,
         },
+        batches=16,
     ),
     _Size(
         name="medium",
@@ -84,13 +88,14 @@ SIZES = (
 
 
 def automatic_settings(
-    num_samples: int, overrides: Mapping[str, Any] | None = None
+    num_samples: int, overrides: Mapping[str, Any] | None = None, *, pretrained: bool = True
 ) -> tuple[TrainingSettings, str]:
     """Choose settings for a number of training pictures.
 
     Args:
         num_samples: Pictures to train on.
         overrides: What the user decided: fields of TrainingSettings by name.
+        pretrained: Whether the weights are more than random; if not, nothing is held back.
 
     Returns:
         The settings, and the name of the size of data that they are for.
@@ -99,12 +104,19 @@ def automatic_settings(
         InputError: An override is outside its range.
     """
     size = next(row for row in SIZES if num_samples < row.below)
+    given = dict(overrides or {})
     epochs = round(_PICTURES_SEEN / max(1, num_samples))
     values: dict[str, Any] = {
         **size.values,
         "epochs": min(_MAX_EPOCHS, max(_MIN_EPOCHS, epochs)),
-        **(overrides or {}),
+        **({} if pretrained else {"frozen_epochs": 0, "backbone_rate": 1.0}),
+        **given,
     }
+    if size.batches and "batch_size" not in given:
+        fitting = num_samples // size.batches
+        values["batch_size"] = min(_LARGEST_BATCH, max(_SMALLEST_BATCH, fitting))
+    if "frozen_epochs" not in given and values["epochs"] <= values.get("frozen_epochs", 0):
+        values["frozen_epochs"] = 0  # or the head alone would ever learn
     return TrainingSettings(**values), size.name
 
 

@@ -131,13 +131,13 @@ def _resolved(
     from edgeml.training.automatic import automatic_settings, rate_for
 
     samples, size = len(pictures.split.train), "the caller's"
+    pretrained = model.weights != "random"
     if settings is None:
-        settings, size = automatic_settings(samples, overrides)
+        settings, size = automatic_settings(samples, overrides, pretrained=pretrained)
     elif overrides:
         raise InputError("settings and overrides were both given; one was expected")
     rate = settings.learning_rate
     if rate is None:
-        pretrained = model.weights != "random"
         rate = rate_for(contracted.network, where=model.where, pretrained=pretrained)
     return replace(
         settings,

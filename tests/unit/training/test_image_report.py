@@ -96,6 +96,11 @@ def test_settings_follow_the_size_of_the_data(samples: int, name: str) -> None:
     assert (settings.augmentation.mixup > 0) is (name == "small")
     changed, _ = automatic_settings(samples, {"epochs": 7, "dropout": 0.0})
     assert (changed.epochs, changed.dropout) == (7, 0.0)
+    random, _ = automatic_settings(samples, pretrained=False)
+    assert (random.frozen_epochs, random.backbone_rate) == (0, 1.0)
+    once, _ = automatic_settings(samples, {"epochs": 1})
+    assert 8 <= settings.batch_size <= 64
+    assert once.frozen_epochs == 0  # or the head alone would ever have learnt
     assert [row.name for row in SIZES] == ["small", "medium", "large"]
 
 
