@@ -54,7 +54,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size",
         type=int,
-        help="samples a step (images 8 to 64, by size of the data; texts 32)",
+        help="samples a step (images 8 to 64 by size of the data, texts 32)",
     )
     parser.add_argument(
         "--learning-rate", type=float, help="peak rate (images: by the network; texts 0.00005)"
