@@ -1,5 +1,7 @@
 """Where a recommender's milliseconds go: each stage, fp32 beside INT8, one thread, in turns.
 
+A bundle whose policy gives the ranker no share answers without it: ``ranking_weight`` says so.
+
 Takes the bundle of ``python -m export video`` where it is, KuaiRand's first. Elsewhere a small
 model is trained on a seeded log, and its rows say so: their speed is that of this small model.
 """
@@ -157,7 +159,9 @@ def _row(
     times = compare_latency(calls, baseline=next(iter(calls)), plan=_PLAN)
     benchmark.group = f"recommender, one thread, {opened.model}"
     figures = asdict(times[target])
-    benchmark.extra_info.update({"input": name, "target": target, "model": opened.model, **figures})
+    share = opened.variants["fp32"].pipeline.policy.ranking_weight
+    told = {"input": name, "target": target, "model": opened.model, "ranking_weight": share}
+    benchmark.extra_info.update({**told, **figures})
     opened.table.append(f"{name:<40} {figures['p50_ms']:>8.3f} {figures['p90_ms']:>8.3f}")
     return benchmark.pedantic(calls[target], rounds=20, iterations=1, warmup_rounds=2)
 
