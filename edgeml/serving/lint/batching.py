@@ -27,6 +27,17 @@ def _no_batching(config: ConfigFile) -> Iterator[Fault]:
         )
 
 
+def _joined_strings(config: ConfigFile) -> Iterator[Fault]:
+    if config.message.WhichOneof("scheduling_choice") != "dynamic_batching":
+        return
+    if any(row.data_type == _STRING for row in config.message.input):
+        yield Fault(
+            message="requests with strings are joined; under Triton's Python backends one whose "
+            "bytes are malformed fails all that share its run; remove dynamic_batching",
+            line=config.line("dynamic_batching"),
+        )
+
+
 def _preferred(config: ConfigFile) -> Iterator[Fault]:
     batching = config.message.dynamic_batching
     accelerators = config.message.optimization.execution_accelerators
@@ -114,6 +125,7 @@ def _no_resource(config: ConfigFile) -> Iterator[Fault]:
 
 CONFIG_RULES: tuple[Rule[ConfigFile], ...] = (
     Rule(name="dynamic-batching-missing", level="warning", check=_no_batching),
+    Rule(name="strings-joined", level="warning", check=_joined_strings),
     Rule(name="preferred-batch-size", level="warning", check=_preferred),
     Rule(name="queue-policy-on-cpu", level="warning", check=_queue_policy),
     Rule(name="queue-unbounded", level="note", check=_unbounded),

@@ -220,6 +220,16 @@ CASES = (
         at="max_batch_size",
     ),
     Case(
+        rule="strings-joined",
+        bad=lambda yard: yard.after["input"][0].update(data_type="TYPE_STRING"),
+        good=lambda yard: (
+            yard.after["input"][0].update(data_type="TYPE_STRING"),
+            yard.after.pop("dynamic_batching"),
+        ),
+        file="after/config.pbtxt",
+        at="dynamic_batching",
+    ),
+    Case(
         rule="preferred-batch-size",
         bad=main(dynamic_batching={"preferred_batch_size": [4]}),
         good=lambda yard: (
