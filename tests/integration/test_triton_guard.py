@@ -18,7 +18,7 @@ from edgeml.serving.repository.publish import publish_bundle
 from edgeml.serving.server.running import TritonServer
 from edgeml.serving.server.serve import start_triton
 from edgeml.serving.server.status import status_of
-from tests.integration.killers import DEEP, WIDE, post
+from tests.integration.killers import CHUNKED, DEEP, FLOOD, WIDE, post
 
 pytestmark = pytest.mark.triton
 
@@ -49,8 +49,7 @@ def test_what_kills_a_server_is_refused(guarded, body, words):
 
 def test_a_flood_of_chunks_is_refused(guarded):
     """Over 500,000 of them end a Triton 2.51."""
-    flood = b"1\r\n \r\n" * 600_000 + b"0\r\n\r\n"
-    status, answer = post(guarded.http, INFER, flood, **{"Transfer-Encoding": "chunked"})
+    status, answer = post(guarded.http, INFER, FLOOD, **CHUNKED)
     assert (status, "chunks of 1 bytes" in json.loads(answer)["error"]) == (400, True)
     assert guarded.is_running()
 
