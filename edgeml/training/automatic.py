@@ -7,11 +7,12 @@ were chosen on the data sets of docs/results, and are data themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import nn
 
+from edgeml.errors import InputError
 from edgeml.training.settings import Augmentation, TrainingSettings
 
 # How many pictures a training may see in all, and how often it sees each at most.
@@ -101,10 +102,15 @@ def automatic_settings(
         The settings, and the name of the size of data that they are for.
 
     Raises:
-        InputError: An override is outside its range.
+        InputError: There is no such setting, or it is outside its range.
     """
     size = next(row for row in SIZES if num_samples < row.below)
     given = dict(overrides or {})
+    known = {row.name for row in fields(TrainingSettings)}
+    if unknown := sorted(set(given) - known):
+        raise InputError(
+            f"there is no setting '{unknown[0]}'; {', '.join(sorted(known))} were expected"
+        )
     epochs = round(_PICTURES_SEEN / max(1, num_samples))
     values: dict[str, Any] = {
         **size.values,
@@ -129,6 +135,14 @@ def augmentation_of(name: str, *, flip: bool) -> Augmentation:
     """
     found = _AUGMENTATIONS[name]
     return replace(found, flip=found.flip and flip)
+
+
+def has_dropout_of_its_head(network: nn.Module) -> bool:
+    """Return whether a network drops values in one place: before its head.
+
+    One that drops them in every block was made with its own shares, which are left as they are.
+    """
+    return sum(isinstance(module, nn.Dropout) for module in network.modules()) == 1
 
 
 def rate_for(network: nn.Module, *, where: str, pretrained: bool) -> float:

@@ -128,12 +128,14 @@ def _resolved(
     pictures: TrainingImages,
 ) -> tuple[TrainingSettings, str]:
     """Return settings in which nothing is a default any more, and where they came from."""
-    from edgeml.training.automatic import automatic_settings, rate_for
+    from edgeml.training.automatic import automatic_settings, has_dropout_of_its_head, rate_for
 
     samples, size = len(pictures.split.train), "the caller's"
     pretrained = model.weights != "random"
     if settings is None:
         settings, size = automatic_settings(samples, overrides, pretrained=pretrained)
+        if "dropout" not in overrides and not has_dropout_of_its_head(contracted.network):
+            settings = replace(settings, dropout=None)
     elif overrides:
         raise InputError("settings and overrides were both given; one was expected")
     rate = settings.learning_rate

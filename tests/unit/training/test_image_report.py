@@ -12,7 +12,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from edgeml.training.automatic import SIZES, augmentation_of, automatic_settings, rate_for
+from edgeml.errors import InputError
+from edgeml.training.automatic import (
+    SIZES,
+    augmentation_of,
+    automatic_settings,
+    has_dropout_of_its_head,
+    rate_for,
+)
 from edgeml.training.image_history import History, LabelledImages
 from edgeml.training.image_optimizing import ImageLoss, head_of
 from edgeml.training.image_report import fit_verdict, image_report
@@ -102,6 +109,18 @@ def test_settings_follow_the_size_of_the_data(samples: int, name: str) -> None:
     assert 8 <= settings.batch_size <= 64
     assert once.frozen_epochs == 0  # or the head alone would ever have learnt
     assert [row.name for row in SIZES] == ["small", "medium", "large"]
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(InputError, match="no setting 'epoch'"):
+        automatic_settings(60, {"epoch": 3})
+
+
+def test_dropout_is_set_where_it_is_the_heads_alone() -> None:
+    one = nn.Sequential(nn.Dropout(0.1), nn.Linear(3, 3))
+    assert has_dropout_of_its_head(one)
+    assert not has_dropout_of_its_head(nn.Sequential(one, nn.Dropout(0.0)))
+    assert not has_dropout_of_its_head(nn.Linear(3, 3))
 
 
 def test_the_rate_follows_the_network() -> None:
