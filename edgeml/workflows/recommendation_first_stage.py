@@ -39,6 +39,7 @@ _RANK_SLACK = 0.0005
 _WHOLE_SHARE = 0.75
 _EXTRA_DIRECTIONS, _ROUNDS = 16, 4
 _LIKENESS = 48
+_MOST_USERS = 20_000
 # Vectors of more dimensions than this are not served.
 _LARGEST_WHOLE = 2048
 
@@ -272,6 +273,13 @@ def _active(histories: Histories, codes: npt.NDArray[np.int64]) -> Histories:
     return found.rows(np.flatnonzero(found.lengths))
 
 
+def _some(histories: Histories) -> Histories:
+    """Return at most some ten thousand users: enough to tell directions by."""
+    if len(histories) <= _MOST_USERS:
+        return histories
+    return histories.rows(np.random.default_rng(0).permutation(len(histories))[:_MOST_USERS])
+
+
 def _ease(histories: Histories, codes: npt.NDArray[np.int64], l2: float) -> Ease:
     users, items, count = _pairs(_active(histories, codes))
     return Ease.fit(users, items, num_users=count, num_items=len(codes), l2=l2)
@@ -293,7 +301,7 @@ def _factors(
     if rank >= _WHOLE_SHARE * len(codes):
         fold_in, basis = ease.weights, np.eye(len(codes), dtype=np.float32)
     else:
-        active = _active(histories, codes)
+        active = _some(_active(histories, codes))
         basis = _directions(active.sums(ease.weights), rank)
         fold_in = ease.weights @ basis
     wide = []
@@ -333,7 +341,7 @@ def _cut(factors: LinearFactors, rank: int) -> LinearFactors:
 
 def _likeness(histories: Histories, codes: npt.NDArray[np.int64], num_items: int) -> Scores:
     """Return what items are like by who wanted them, each item's users counted to length 1."""
-    active = _active(histories, codes)
+    active = _some(_active(histories, codes))
     has = active.matrix(len(codes))
     has /= np.maximum(np.linalg.norm(has, axis=0, keepdims=True), 1)
     basis = _directions(has, min(_LIKENESS, len(codes)))

@@ -31,7 +31,7 @@ _LEAST_NEGATIVE = 0.05
 _CANDIDATES = 150
 _HELD_OUT = 0.2
 _FOLDS = 2
-_BLOCK = 1000
+_MOST_CELLS = 10_000_000
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)
 _DIVERSITY = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 # How much of NDCG@10 a list may lose on validation to be more diverse.
@@ -144,8 +144,9 @@ def candidate_rows(
     """
     known = features.index(part.known)
     found = []
-    for start in range(0, len(part), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(part)))
+    step = max(1, _MOST_CELLS // model.num_items)
+    for start in range(0, len(part), step):
+        rows = np.arange(start, min(start + step, len(part)))
         found.append(_block(features, model, part, rows, known, first_group))
     return RankingRows.concatenate(found)
 

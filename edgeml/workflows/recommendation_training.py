@@ -45,6 +45,7 @@ from edgeml.workflows.recommendation_ranker import RankerData, choose_policy, ra
 from edgeml.workflows.recommendation_settings import RecommenderSettings
 
 _POLICY_USERS = 1000
+_MOST_CELLS, _LEAST_USERS = 30_000_000, 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,9 @@ def train_recommender(
     sizes = {"num_users": len(prepared.user_ids), "num_items": prepared.num_items}
     validation = evaluation_part(prepared, "validation")
     say("choosing retrieval on validation", stage="retrieval")
-    sample = validation.sample(settings.chosen_on, seed=settings.seed)
+    # Every user's scores of every item are held at once.
+    most = max(_LEAST_USERS, _MOST_CELLS // prepared.num_items)
+    sample = validation.sample(min(settings.chosen_on, most), seed=settings.seed)
     in_time = prepared.rule.kind == "temporal"
     contenders = _contenders(prepared, validation, settings, say)
     choice = choose_retrieval(

@@ -8,14 +8,16 @@ catalogue: they count as relevant and cannot be recommended.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeml.data.interactions.leaks import shares_of_codes, suspicious_columns
 from edgeml.data.interactions.log import InteractionLog, RawColumn, RawTable
-from edgeml.data.interactions.schema import SplitRule
+from edgeml.data.interactions.schema import Column, SplitRule
 from edgeml.data.interactions.splitting import RowSplit, split_rows
+from edgeml.errors import DataError
 from edgeml.tasks.recommendation.features import RankingFeatures
 from edgeml.tasks.recommendation.interactions import Interactions
 from edgeml.tasks.recommendation.tables import EncodedTable, FeatureEncoder
@@ -153,7 +155,7 @@ def _features(
         context=context,
         groups=_groups(item_table),
         signals=tuple(
-            (column.name, "amount" if column.kind == "amount" else "binary")
+            (column.name, _signal_kind(log, column))
             for column in log.schema.of_role("signal")
             if column.name != log.schema.positive_signal
         ),
@@ -162,6 +164,20 @@ def _features(
         timezone_hours=log.schema.split.timezone_hours,
     )
     return replace(features, means=features.values_of(train).mean(axis=0))
+
+
+def _signal_kind(log: InteractionLog, column: Column) -> Literal["binary", "amount"]:
+    """Return whether a signal happens or has an amount: what the schema says, or its values."""
+    values = log.signals[column.name]
+    known = values[np.isfinite(values)]
+    binary = bool(np.isin(known, (0, 1)).all())
+    if column.kind == "binary" and not binary:
+        reason = (
+            f"the signal '{column.column}' is declared binary and holds other values than 0 and "
+            "1; declare it as an amount, or mend it"
+        )
+        raise DataError(source=log.name, reason=reason)
+    return "binary" if binary and column.kind != "amount" else "amount"
 
 
 def _table(table: RawTable | None, ids: tuple[str, ...], train: set[str]) -> EncodedTable:

@@ -33,7 +33,8 @@ class Column:
         column: Its name in the file.
         role: One of :data:`ROLES`.
         name: What it is called here; the column's name unless told.
-        kind: One of :data:`KINDS`, or of :data:`SIGNAL_KINDS` for signals.
+        kind: One of :data:`KINDS`, or of :data:`SIGNAL_KINDS` for signals; empty: told from the
+            signal's values.
         unit: Of a time: ``s``, ``ms``, ``us``, ``ns``, ``iso``; empty: told from its values.
         scale: What a signal's values are multiplied by, such as 0.001 for milliseconds.
     """
@@ -171,7 +172,8 @@ def _column(name: str, entry: Any, source: str, *, role: str = "") -> Column:
         )
     kind = str(options.get("kind", "")) or _default_kind(found)
     kinds = SIGNAL_KINDS if found == "signal" else KINDS
-    if found not in ("user", "item", "time") and kind not in kinds:
+    undecided = found == "signal" and not kind  # told from its values
+    if found not in ("user", "item", "time") and not undecided and kind not in kinds:
         raise _unfit(source, f"column '{name}' has the kind '{kind}'; {', '.join(kinds)} are known")
     unit = str(options.get("unit", ""))
     if unit and unit not in UNITS:
@@ -189,7 +191,7 @@ def _column(name: str, entry: Any, source: str, *, role: str = "") -> Column:
 
 
 def _default_kind(role: str) -> str:
-    return {"signal": "binary", "user": "", "item": "", "time": ""}.get(role, "category")
+    return "" if role in ("signal", "user", "item", "time") else "category"
 
 
 def _check_roles(columns: tuple[Column, ...], source: str) -> None:

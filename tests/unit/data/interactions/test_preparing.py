@@ -11,7 +11,7 @@ from edgeml.data.interactions.leaks import shares_of_codes, suspicious_columns
 from edgeml.data.interactions.log import InteractionLog
 from edgeml.data.interactions.opening import open_log
 from edgeml.data.interactions.preparing import prepare
-from edgeml.data.interactions.schema import SplitRule
+from edgeml.data.interactions.schema import Column, SplitRule
 from edgeml.data.interactions.splitting import split_rows
 from edgeml.errors import DataError
 from tests.interaction_logs import write_log
@@ -123,3 +123,14 @@ def test_shares_come_from_the_other_half() -> None:
     codes = np.arange(400)
     # Each row has a code of its own: its own label must not be in its share.
     assert not suspicious_columns({"row": shares_of_codes(codes, labels)}, labels)
+
+
+def test_kinds_of_signals_are_told_from_their_values(log: InteractionLog) -> None:
+    def with_kind(kind: str) -> InteractionLog:
+        seconds = Column(column="seconds", role="signal", name="seconds", kind=kind)
+        kept = tuple(column for column in log.schema.columns if column.name != "seconds")
+        return replace(log, schema=replace(log.schema, columns=(*kept, seconds)))
+
+    assert prepare(with_kind("")).features.signals == (("seconds", "amount"),)
+    with pytest.raises(DataError, match="declared binary"):
+        prepare(with_kind("binary"))
