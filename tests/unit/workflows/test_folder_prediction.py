@@ -181,3 +181,19 @@ def test_the_error_of_a_full_disk_is_a_host_error(
         pytest.raises(HostError, match="No space left on device"),
     ):
         predict_folder(predictor, folder, tmp_path / "out.csv")
+
+
+def test_the_command_line_takes_a_folder(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    lines = limited(1 << 30, "predict", str(bundle), str(folder), "--jsonl", "--threads", "2")
+    rows = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert [row["input"] for row in rows] == [str(folder / name) for name in _names(folder)]
+    assert [row["input"] for row in rows if row["error"]] == [str(folder / "1/040.png")]
+    assert lines.returncode == 2
+    out = tmp_path / "o.csv"
+    done = limited(1 << 30, "predict", str(bundle), str(folder), "--out", str(out), "--json")
+    assert done.returncode == 2
+    value = json.loads(done.stdout)
+    assert (value["pictures"], value["errors"], value["out"]) == (COUNT, 1, str(out))
+    assert "1 of 70 pictures were refused, first: 040.png" in done.stderr
+    refused = limited(1 << 30, "predict", str(bundle), str(folder), "--resume")
+    assert "--resume goes on with an unfinished --out" in refused.stderr
