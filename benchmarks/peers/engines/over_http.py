@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 _START_S = 120.0
 
@@ -41,30 +41,40 @@ def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     return process
 
 
-def caller(port: int, process: subprocess.Popen[bytes]) -> Callable[[str], tuple[str, float]]:
-    """Wait until a server answers ``POST /predict``, and return a call over one connection.
+class Caller:
+    """One text to its label and probability, over one connection that stays open."""
 
-    Raises:
-        RuntimeError: It ends, or does not answer in time.
-    """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def answer(text: str) -> tuple[str, float]:
+    def __call__(self, text: str) -> tuple[str, float]:
         body = json.dumps({"text": text}).encode()
-        connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
-        reply = connection.getresponse()
+        self._connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        reply = self._connection.getresponse()
         contents = reply.read()
         if reply.status != 200:
             raise RuntimeError(f"it answered {reply.status}: {contents[:120]!r}")
         value = json.loads(contents)
         return value["label"], float(value["score"])
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def caller(port: int, process: subprocess.Popen[bytes]) -> Caller:
+    """Wait until a server answers ``POST /predict``, and return a call over one connection.
+
+    Raises:
+        RuntimeError: It ends, or does not answer in time.
+    """
+    answer = Caller(port)
     until = time.monotonic() + _START_S
     while True:
         try:
             answer("are you there")
         except (OSError, http.client.HTTPException, RuntimeError) as exc:
-            connection.close()
+            answer.close()
             if process.poll() is not None:
                 raise RuntimeError(f"the server ended with {process.returncode}") from exc
             if time.monotonic() > until:
