@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,26 @@ def closed_forms(split: Split) -> Iterator[tuple[str, RetrievalModel, dict[str, 
     l2 = best(eases)
     yield "ease", eases[l2], {"l2": l2}
     factors = {
-        (penalty, rank): LinearFactors.from_ease(eases[penalty], split.train, rank=rank)
+        (penalty, rank): cut
         for penalty in PENALTIES
-        for rank in RANKS
+        for rank, cut in _at_ranks(
+            LinearFactors.from_ease(eases[penalty], split.train, rank=max(RANKS))
+        )
     }
     chosen = best(factors)
     yield "linear_factors", factors[chosen], dict(zip(("l2", "rank"), chosen, strict=True))
+
+
+def _at_ranks(factors: LinearFactors) -> Iterator[tuple[int, LinearFactors]]:
+    """Yield the factors at every rank: the strongest directions come first."""
+    for rank in RANKS:
+        yield (
+            rank,
+            LinearFactors(
+                fold_in=np.ascontiguousarray(factors.fold_in[:, :rank]),
+                item_vectors=np.ascontiguousarray(factors.item_vectors[:, :rank]),
+            ),
+        )
 
 
 def trained(split: Split, seed: int) -> Iterator[tuple[str, RetrievalModel, dict[str, Any]]]:
@@ -137,12 +152,12 @@ def trained(split: Split, seed: int) -> Iterator[tuple[str, RetrievalModel, dict
     yield "two_tower", towers.model, {"epoch": towers.epoch}
 
 
-def one_seed(seed: int) -> dict[str, dict[str, Any]]:
+def one_seed(seed: int, *, closed: bool) -> dict[str, dict[str, Any]]:
     """Return every system's figures on one split, vectors being served by FAISS."""
     split = split_of(seed)
     rows: dict[str, dict[str, Any]] = {}
     per_user = {}
-    for name, model, chosen in (*closed_forms(split), *trained(split, seed)):
+    for name, model, chosen in chain(closed_forms(split), () if closed else trained(split, seed)):
         start = time.perf_counter()
         if hasattr(model, "item_vectors"):
             retriever = Retriever.build(model)
@@ -211,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--closed", action="store_true", help="leave the trained models out")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -218,7 +234,7 @@ def main() -> None:
     if arguments.tune:
         tune()
         return
-    seeds = [one_seed(seed) for seed in range(arguments.seeds)]
+    seeds = [one_seed(seed, closed=arguments.closed) for seed in range(arguments.seeds)]
     say(table(seeds))
     if arguments.out:
         arguments.out.write_text(json.dumps(seeds, indent=1))

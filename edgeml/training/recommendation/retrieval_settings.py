@@ -67,15 +67,15 @@ class TwoTowerSettings:
     width: int = 64
     hidden: int = 128
     dimension: int = 64
-    temperature: float = 0.1
-    learning_rate: float = 0.003
+    temperature: float = 0.15
+    learning_rate: float = 0.005
     weight_decay: float = 0.01
-    dropout: float = 0.1
+    dropout: float = 0.2
     code_dropout: float = 0.1
     max_history: int = 100
     batch: int = 1024
-    max_epochs: int = 60
-    look_every: int = 2
+    max_epochs: int = 20
+    look_every: int = 1
     patience: int = 4
     seed: int = 0
 

@@ -146,6 +146,16 @@ def train_two_tower(
     return best
 
 
+@dataclass(frozen=True, kw_only=True)
+class _History:
+    """The events of a batch's users, each user once, and which of them each row's user is."""
+
+    row: Tensor
+    events: Tensor
+    offsets: Tensor
+    lengths: Tensor
+
+
 class _Towers(nn.Module):
     """The module; it holds the log as well, since a row's inputs are made of others' rows."""
 
@@ -164,7 +174,6 @@ class _Towers(nn.Module):
         self.item_tower = self._tower(width + self.item_features.shape[1])
         counts = torch.bincount(self.items, minlength=num_items).clamp(min=1)
         self.log_share = torch.log(counts / counts.sum())
-        self.owned = torch.sort(self.users * num_items + self.items).values
         # The last events of each user; a row's own item is taken off where it is among them.
         ends = torch.from_numpy(np.cumsum(np.bincount(pairs.users, minlength=num_users)))
         self.starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends[:-1]])
@@ -184,32 +193,45 @@ class _Towers(nn.Module):
     def loss(self, rows: Tensor) -> Tensor:
         """Return the softmax loss of a batch of rows of the log."""
         users, items = self.users[rows], self.items[rows]
-        queries = self._user_vectors(users, items, self.in_history[rows])
+        history = self._history(users)
+        queries = self._user_vectors(users, items, self.in_history[rows], history)
         targets = self._item_vectors(items)
         logits = queries @ targets.T / self.settings.temperature - self.log_share[items]
-        cells = users[:, None] * len(self.item_features) + items
-        place = torch.searchsorted(self.owned, cells).clamp(max=len(self.owned) - 1)
-        others_of_theirs = self.owned[place] == cells
-        others_of_theirs.fill_diagonal_(fill_value=False)
-        logits = logits.masked_fill(others_of_theirs, float("-inf"))
+        logits = logits.masked_fill(self._other_items_of_theirs(items, history), float("-inf"))
         return nn.functional.cross_entropy(logits, torch.arange(len(rows)))
 
-    def _user_vectors(self, users: Tensor, items: Tensor, in_history: Tensor) -> Tensor:
-        sums, counts = self._history_sums(users)
-        sums = sums - in_history[:, None] * self.event_table[items]
-        mean = sums / (counts - in_history).clamp(min=1)[:, None]
+    def _user_vectors(
+        self, users: Tensor, items: Tensor, in_history: Tensor, history: _History
+    ) -> Tensor:
+        sums = nn.functional.embedding_bag(
+            history.events, self.event_table, history.offsets, mode="sum"
+        )
+        sums = sums[history.row] - in_history[:, None] * self.event_table[items]
+        counts = history.lengths[history.row] - in_history
+        mean = sums / counts.clamp(min=1)[:, None]
         codes = self._hidden_codes(users)
         inputs = torch.cat([self.user_table[codes], mean, self.user_features[users]], dim=1)
         return nn.functional.normalize(self.user_tower(inputs))
 
-    def _history_sums(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        unique, place = torch.unique(users, return_inverse=True)
+    def _history(self, users: Tensor) -> _History:
+        unique, row = torch.unique(users, return_inverse=True)
         lengths = self.ends[unique] - self.starts[unique]
         offsets = torch.cumsum(lengths, 0) - lengths
         within = torch.arange(int(lengths.sum())) - torch.repeat_interleave(offsets, lengths)
         events = self.items[torch.repeat_interleave(self.starts[unique], lengths) + within]
-        sums = nn.functional.embedding_bag(events, self.event_table, offsets, mode="sum")
-        return sums[place], lengths[place].float()
+        return _History(row=row, events=events, offsets=offsets, lengths=lengths)
+
+    def _other_items_of_theirs(self, items: Tensor, history: _History) -> Tensor:
+        """Return which of the batch's items a row's user has, its own item left out."""
+        unique, column = torch.unique(items, return_inverse=True)
+        columns = torch.full((len(self.item_features),), -1)
+        columns[unique] = torch.arange(len(unique))
+        owner = torch.repeat_interleave(torch.arange(len(history.lengths)), history.lengths)
+        place = columns[history.events]
+        has = torch.zeros(len(history.lengths), len(unique), dtype=torch.bool)
+        has[owner[place >= 0], place[place >= 0]] = True
+        others = has[history.row][:, column] | (items[:, None] == items)
+        return others.fill_diagonal_(fill_value=False)
 
     def _item_vectors(self, items: Tensor) -> Tensor:
         # Without features an item that is hidden could not be told from any other.

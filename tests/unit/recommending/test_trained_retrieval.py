@@ -121,7 +121,9 @@ def test_numpy_answers_what_torch_computes():
     users = torch.arange(1, NUM_USERS)
     with torch.no_grad():
         # An item outside the history is taken off nothing: the query of serving.
-        expected = towers._user_vectors(users, torch.zeros_like(users), torch.zeros(len(users)))
+        expected = towers._user_vectors(
+            users, torch.zeros_like(users), torch.zeros(len(users)), towers._history(users)
+        )
     found = two_tower_model(arrays).user_vectors(taste_histories().rows(ANYBODY))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
@@ -137,7 +139,9 @@ def test_a_row_is_not_predicted_from_itself():
     towers = _Towers(pairs, TWO_TOWER).eval()
     with torch.no_grad():
         towers.user_table[:] = 0
-        queries = towers._user_vectors(towers.users, towers.items, towers.in_history)
+        queries = towers._user_vectors(
+            towers.users, towers.items, towers.in_history, towers._history(towers.users)
+        )
     np.testing.assert_allclose(queries[0], queries[1], atol=1e-6)
 
 
