@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 from edgeml.bench.targets import CallTarget
 from edgeml.errors import RequestRefusedError
@@ -46,6 +47,16 @@ def whereabouts() -> CallTarget:
     target = CallTarget(lambda _sample: (os.getpid(), os.environ.get("EDGEML_TEST_MARK")))
     target.conditions = {"pid": os.getpid(), "mark": os.environ.get("EDGEML_TEST_MARK")}
     return target
+
+
+def marking(*, file: str) -> CallTarget:
+    """Leaves a file behind that says that it was asked."""
+
+    def call(_sample: int) -> None:
+        Path(file).touch()
+        time.sleep(0.01)
+
+    return CallTarget(call)
 
 
 def broken() -> CallTarget:
