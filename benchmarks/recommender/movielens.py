@@ -114,26 +114,24 @@ def closed_forms(split: Split) -> Iterator[tuple[str, RetrievalModel, dict[str, 
     l2 = best(eases)
     yield "ease", eases[l2], {"l2": l2}
     factors = {
-        (penalty, rank): cut
+        (penalty, cut.item_vectors.shape[1]): cut
         for penalty in PENALTIES
-        for rank, cut in _at_ranks(
-            LinearFactors.from_ease(eases[penalty], split.train, rank=max(RANKS))
-        )
+        for cut in _at_ranks(eases[penalty], split.train)
     }
     chosen = best(factors)
     yield "linear_factors", factors[chosen], dict(zip(("l2", "rank"), chosen, strict=True))
 
 
-def _at_ranks(factors: LinearFactors) -> Iterator[tuple[int, LinearFactors]]:
-    """Yield the factors at every rank: the strongest directions come first."""
+def _at_ranks(ease: Ease, histories: Histories) -> Iterator[LinearFactors]:
+    """Yield the factors at every rank, the strongest directions first, and the whole weights."""
+    factors = LinearFactors.from_ease(ease, histories, rank=max(RANKS))
     for rank in RANKS:
-        yield (
-            rank,
-            LinearFactors(
-                fold_in=np.ascontiguousarray(factors.fold_in[:, :rank]),
-                item_vectors=np.ascontiguousarray(factors.item_vectors[:, :rank]),
-            ),
+        yield LinearFactors(
+            fold_in=np.ascontiguousarray(factors.fold_in[:, :rank]),
+            item_vectors=np.ascontiguousarray(factors.item_vectors[:, :rank]),
         )
+    identity = np.eye(ease.num_items, dtype=np.float32)
+    yield LinearFactors(fold_in=ease.weights, item_vectors=identity)
 
 
 def trained(split: Split, seed: int) -> Iterator[tuple[str, RetrievalModel, dict[str, Any]]]:
