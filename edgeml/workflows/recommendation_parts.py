@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.errors import DataError
 from edgeml.recommending.pipeline import Request
 from edgeml.recommending.retrieval.histories import Histories
 from edgeml.tasks.recommendation.interactions import Interactions
@@ -73,6 +74,9 @@ def evaluation_part(prepared: Prepared, name: str) -> EvaluationPart:
     Under the temporal split everything before the part is known: of the test part, validation too.
     Under the random one, as RecBole does it, models and histories are train's, and validation is
     masked at test.
+
+    Raises:
+        DataError: Nobody wants anything new in the part.
     """
     rows = prepared.split.validation if name == "validation" else prepared.split.test
     before = prepared.train
@@ -82,7 +86,7 @@ def evaluation_part(prepared: Prepared, name: str) -> EvaluationPart:
     known = prepared.train if random else before
     latest = int(prepared.events.times_ms.max()) + 1
     at_ms = latest if random else int(prepared.events.times_ms[rows].min())
-    return part_of(
+    part = part_of(
         name,
         prepared.events.take(rows),
         before=before,
@@ -91,6 +95,13 @@ def evaluation_part(prepared: Prepared, name: str) -> EvaluationPart:
         num_users=len(prepared.user_ids),
         num_items=prepared.num_items,
     )
+    if not len(part):
+        reason = (
+            f"nobody in its {name} part ({len(rows)} rows) wants an item that they had not wanted "
+            "before; more rows or another 'split' in the schema was expected"
+        )
+        raise DataError(source=prepared.log.name, reason=reason)
+    return part
 
 
 def part_of(

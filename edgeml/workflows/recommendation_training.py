@@ -120,6 +120,7 @@ def train_recommender(
         say(note, stage="read")
     sizes = {"num_users": len(prepared.user_ids), "num_items": prepared.num_items}
     validation = evaluation_part(prepared, "validation")
+    evaluation_part(prepared, "test")  # refused before the work, not after it
     say("choosing retrieval on validation", stage="retrieval")
     # Every user's scores of every item are held at once.
     most = max(_LEAST_USERS, _MOST_CELLS // prepared.num_items)

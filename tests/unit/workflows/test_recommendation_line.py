@@ -247,6 +247,15 @@ def test_the_command_line(place: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.count("error:") == 1
 
 
+def test_a_log_too_small_to_judge_is_refused(tmp_path: Path) -> None:
+    log = write_log(tmp_path, users=3, items=4, rows=40)
+    with pytest.raises(DataError, match="wants an item that they had not wanted before"):
+        edgeml.finetune(
+            task="recommendation", data=log, schema=tmp_path / "bare.yaml", out=tmp_path / "c"
+        )
+    assert not (tmp_path / "c").exists()
+
+
 def test_schema_is_for_recommenders_alone(place: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="schema is for recommendation"):
         edgeml.finetune(data="fashion-mnist", schema=place / "schema.yaml", out=tmp_path / "c")
