@@ -37,10 +37,10 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = {
-    "quick": Preset(film_seeds=(0,), videos=edgeml.RecommenderSettings(epochs=2, judged_on=4000)),
+    "quick": Preset(film_seeds=(0,), videos=edgeml.RecommenderSettings(epochs=4, judged_on=3000)),
     "full": Preset(
         film_seeds=(0, 1, 2, 3, 4),
-        videos=edgeml.RecommenderSettings(),
+        videos=edgeml.RecommenderSettings(hidden=None),
         contenders=("bpr", "two_tower"),
     ),
 }

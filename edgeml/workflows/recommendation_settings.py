@@ -21,7 +21,8 @@ class RecommenderSettings:
         epochs: Most passes of the ranker over its rows; early stopping usually ends before.
         batch_size: Rows a step for impressions, requests for candidates; None: the task's own.
         learning_rate: Of the ranker, at its peak; None: its own.
-        hidden: Widths of the ranker's layers.
+        hidden: Widths of the ranker's layers; None tries several and weighs what each gains on
+            validation against its milliseconds.
         num_threads: Threads; None takes what this machine allows.
         chosen_on: Most validation users that retrieval and policy are chosen on.
         judged_on: Most test users that the report is about, and whose logged impressions are
@@ -38,7 +39,7 @@ class RecommenderSettings:
     epochs: int = 6
     batch_size: int | None = None
     learning_rate: float | None = None
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: tuple[int, ...] | None = (64, 32)
     num_threads: int | None = None
     chosen_on: int = 1500
     judged_on: int | None = None

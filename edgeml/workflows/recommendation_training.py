@@ -43,6 +43,7 @@ from edgeml.workflows.recommendation_parts import (
 )
 from edgeml.workflows.recommendation_ranker import RankerData, choose_policy, ranker_data
 from edgeml.workflows.recommendation_settings import RecommenderSettings
+from edgeml.workflows.recommendation_size import choose_size
 
 _POLICY_USERS = 1000
 _MOST_CELLS, _LEAST_USERS = 30_000_000, 50
@@ -58,6 +59,7 @@ class TrainedRecommender:
         data: The ranker's rows.
         ranker: The second stage.
         contenders: Retrieval models that were trained beside the closed forms.
+        sizes: What each size of the ranker gained and cost, where several were tried.
         policy: How the stages work together.
         tried: NDCG@10 on validation of each policy.
         evaluation: On the test part.
@@ -69,6 +71,7 @@ class TrainedRecommender:
     data: RankerData
     ranker: TrainedRanker
     contenders: Mapping[str, VectorModel]
+    sizes: list[dict[str, object]]
     policy: Policy
     tried: Mapping[str, float]
     evaluation: Evaluation
@@ -119,6 +122,7 @@ def train_recommender(
     for note in prepared.notes:
         say(note, stage="read")
     sizes = {"num_users": len(prepared.user_ids), "num_items": prepared.num_items}
+    num_candidates = min(settings.num_candidates, prepared.num_items - 1)
     validation = evaluation_part(prepared, "validation")
     evaluation_part(prepared, "test")  # refused before the work, not after it
     say("choosing retrieval on validation", stage="retrieval")
@@ -132,16 +136,12 @@ def train_recommender(
     )
     say("gathering the ranker's rows", stage="ranker")
     rows = ranker_data(prepared, choice, sample, learn_from=settings.learn_from, seed=settings.seed)
-    ranker = train_ranker(
-        rows.features.fields,
-        rows.train,
-        rows.validation,
-        _ranker_settings(settings, rows.objective),
-        report=lambda note: say(note, stage="ranker"),
+    ranker, sizes_tried = _ranker(
+        rows, settings, report=lambda note: say(note, stage="ranker"), candidates=num_candidates
     )
     say("choosing how the stages share the score", stage="policy")
     systems = fit_systems(validation.known, choice, **sizes, contenders=contenders)
-    policy = Policy(num_candidates=min(settings.num_candidates, prepared.num_items - 1))
+    policy = Policy(num_candidates=num_candidates)
     with served_ranker(ranker) as scorer:
         pipeline = _pipeline(systems, rows.features, validation, scorer, policy)
         asked = sample.sample(_POLICY_USERS, seed=settings.seed)
@@ -162,6 +162,7 @@ def train_recommender(
         data=rows,
         ranker=ranker,
         contenders=contenders,
+        sizes=sizes_tried,
         policy=policy,
         tried=tried,
         evaluation=evaluation,
@@ -255,6 +256,24 @@ def _pipeline(
     )
 
 
+def _ranker(
+    rows: RankerData,
+    settings: RecommenderSettings,
+    *,
+    report: Callable[[str], None],
+    candidates: int,
+) -> tuple[TrainedRanker, list[dict[str, object]]]:
+    """Train the ranker, of the size that was asked for or of the one that is worth most."""
+    chosen = _ranker_settings(settings, rows.objective)
+    fields = rows.features.fields
+    if settings.hidden is not None:
+        return train_ranker(fields, rows.train, rows.validation, chosen, report=report), []
+    ranker, tried = choose_size(
+        fields, rows.train, rows.validation, chosen, num_candidates=candidates, report=report
+    )
+    return ranker, [row.to_json() for row in tried]
+
+
 def _ranker_settings(settings: RecommenderSettings, objective: str) -> RankerSettings:
     pointwise = objective == "pointwise"
     batch_size = settings.batch_size or (1024 if pointwise else 32)
@@ -262,7 +281,7 @@ def _ranker_settings(settings: RecommenderSettings, objective: str) -> RankerSet
     return replace(
         base,
         objective=objective,  # type: ignore[arg-type]
-        hidden=settings.hidden,
+        hidden=settings.hidden or base.hidden,
         max_epochs=settings.epochs,
         batch_size=batch_size,
         learning_rate=settings.learning_rate or base.learning_rate,
