@@ -53,7 +53,7 @@ def main() -> None:
                 service_ms=given.service_ms,
             )
         elif part == "perf-analyzer":
-            found[part] = compare_with_perf_analyzer(given.bundle, pairs=5, num_queries=1500)
+            found[part] = compare_with_perf_analyzer(given.bundle, pairs=5, num_queries=1000)
         elif part == "stall":
             found[part] = measure_stall()
         elif part == "queue":

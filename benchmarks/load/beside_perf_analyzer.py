@@ -6,8 +6,6 @@ Python, so what is left between them is the client.
 
 from __future__ import annotations
 
-import csv
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ import numpy as np
 from tritonclient.grpc import service_pb2
 
 import edgeml
+from benchmarks.perf_analyzer.tool import command_for, prepare
+from benchmarks.perf_analyzer.tool import run as perf_analyzer
 from edgeml.bench.running import run
 from edgeml.bench.scenarios import SingleStream
 from edgeml.bench.targets import TargetSpec
 
-_TOOL = Path(__file__).parents[2] / "tools" / "perf-analyzer"
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -33,6 +32,7 @@ def compare_with_perf_analyzer(bundle: Path, *, pairs: int, num_queries: int) ->
         num_queries: Queries of each run, at least.
     """
     rows = []
+    prepare()
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder) / "repository"
         model = edgeml.publish(bundle, repository=repository, name="subject").model
@@ -46,11 +46,10 @@ def compare_with_perf_analyzer(bundle: Path, *, pairs: int, num_queries: int) ->
                     "messages_hex": [_message(address, model).hex()],
                 },
             )
+            words = command_for(model, url=server.grpc, requests=num_queries)
             for number in range(pairs):
                 both = {
-                    "perf_analyzer": lambda: _perf_analyzer(
-                        model, address, folder=Path(folder), num_queries=num_queries
-                    ),
+                    "perf_analyzer": lambda: perf_analyzer(words).p50_ms * 1e3,
                     "ours": lambda: _ours(spec, num_queries=num_queries),
                 }
                 names = list(both) if number % 2 == 0 else list(both)[::-1]
@@ -66,19 +65,6 @@ def compare_with_perf_analyzer(bundle: Path, *, pairs: int, num_queries: int) ->
 def _ours(spec: TargetSpec, *, num_queries: int) -> float:
     record = run(spec, SingleStream(seconds=1.0, min_queries=num_queries))
     return float(np.quantile(record.service_ms, 0.5)) * 1e3
-
-
-def _perf_analyzer(model: str, address: str, *, folder: Path, num_queries: int) -> float:
-    """Return the p50 in microseconds that perf_analyzer reports."""
-    report = folder / "perf_analyzer.csv"
-    command = [str(_TOOL), "-m", model, "-u", address, "-i", "grpc", "--concurrency-range", "1"]
-    command += ["--measurement-mode", "count_windows"]
-    command += ["--measurement-request-count", str(num_queries // 3)]  # three windows that agree
-    command += ["-f", str(report), "--verbose-csv"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
-    with report.open(encoding="utf-8", newline="") as file:
-        row = next(csv.DictReader(file))
-    return float(row["p50 latency"])
 
 
 def _message(address: str, model: str) -> bytes:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from edgeml.bench.children import child_environment
 from edgeml.bench.system import sharpen_timers
 from edgeml.errors import MeasurementError
 
@@ -46,13 +47,12 @@ def null_server(
     """
     command = [sys.executable, "-m", "edgeml.bench.null_server", kind]
     command += [str(service_ms), str(stall_at), str(stall_ms)]
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 (a string)
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=child_environment(),
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

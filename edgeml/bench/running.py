@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from edgeml.bench.children import child_environment
 from edgeml.bench.job import Job, read_failure, write_job
 from edgeml.bench.record import Record, load_record
 from edgeml.bench.scenarios import MultiStream, Scenario, Server, SingleStream
@@ -56,14 +56,12 @@ def run(
 
 
 def _wait(folder: Path, spec: TargetSpec, output: int, allowed_s: float) -> int:
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    environment = {**os.environ, **spec.environment, "PYTHONPATH": path}
     with subprocess.Popen(
         [sys.executable, "-m", "edgeml.bench.worker", str(folder)],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        env=environment,
+        env=child_environment(spec.environment),
     ) as process:
         try:
             return process.wait(timeout=allowed_s)
