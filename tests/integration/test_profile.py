@@ -26,6 +26,13 @@ KEYS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Floors and stages of a moment: their figures are not looked at here."""
+    monkeypatch.setattr("edgeml.workflows.profiling.floors._SECONDS", 0.1)
+    monkeypatch.setattr("edgeml.workflows.profiling.stages._CALLS", 20)
+
+
 def bundle_of(kind: str, place: Path) -> Bundle:
     if kind == "image":
         return make_tiny_bundle(place / "image.bundle")
