@@ -9,8 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edgeml._optional import require
 from edgeml.bench.targets import Call, CallTarget
-from edgeml.errors import RequestRefusedError, ServerError, ServerTimeoutError
+from edgeml.errors import (
+    RequestRefusedError,
+    ServerError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+)
 
 SERVER_LIVE = "/inference.GRPCInferenceService/ServerLive"
 
@@ -24,6 +30,9 @@ class GrpcTarget(CallTarget):
         messages: Serialised messages, one a sample.
         timeout_s: Longest wait for an answer.
         expected: The right answers by sample, serialised.
+
+    Raises:
+        MissingExtraError: There is no grpc.
     """
 
     def __init__(
@@ -35,7 +44,8 @@ class GrpcTarget(CallTarget):
         timeout_s: float = 10.0,
         expected: Sequence[bytes] | None = None,
     ) -> None:
-        import grpc  # only here: the other clients do without
+        require("grpc", extra="triton")  # only this client needs it
+        import grpc
 
         self._grpc = grpc
         self._address = address
@@ -59,16 +69,18 @@ class GrpcTarget(CallTarget):
         try:
             return self._method(self._messages[sample], timeout=self._timeout_s)
         except self._grpc.RpcError as exc:
-            code, said = exc.code(), f"{exc.code().name}: {exc.details()}"
-            if code == self._grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise ServerTimeoutError(url=self._address, timeout_s=self._timeout_s) from exc
-            refused = code in (
-                self._grpc.StatusCode.RESOURCE_EXHAUSTED,
-                self._grpc.StatusCode.UNAVAILABLE,
-            )
-            raise (RequestRefusedError if refused else ServerError)(
-                f"{said}; an answer was expected", url=self._address
-            ) from exc
+            raise self._error(exc.code(), exc.details() or "") from exc
+
+    def _error(self, code: Any, details: str) -> ServerError:
+        """Translate a status; a server that is gone and one that is full both say UNAVAILABLE."""
+        codes, said = self._grpc.StatusCode, f"{code.name}: {details}; an answer was expected"
+        if code == codes.DEADLINE_EXCEEDED:
+            return ServerTimeoutError(url=self._address, timeout_s=self._timeout_s)
+        if code == codes.UNAVAILABLE and "connect" in details.lower():
+            return ServerUnreachableError(said, url=self._address)
+        if code in (codes.UNAVAILABLE, codes.RESOURCE_EXHAUSTED):
+            return RequestRefusedError(said, url=self._address)
+        return ServerError(said, url=self._address)
 
 
 def grpc_target(
