@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from edgeml.data.neu_det import load_neu_det
 from edgeml.data.product_reviews import load_product_reviews
 from edgeml.data.sst2 import load_sst2, load_sst2_phrase_dev, load_sst2_phrases
 from edgeml.data.text_table import load_text_folder, load_text_table
-from edgeml.errors import DataError, InputError
+from edgeml.errors import DataError, HostError, InputError
 from edgeml.tasks.image import ImagePreprocessing
 
 NAMED: dict[str, Callable[[], ImageDataset]] = {
@@ -243,6 +244,7 @@ def prepare_images(
 
     Raises:
         DataError: Some pictures cannot be read; the message counts them and names the first.
+        HostError: The disk has no room for them.
     """
     images, bad = prepare_usable(dataset, indices, preprocessing, progress=progress)
     if bad:
@@ -274,6 +276,9 @@ def prepare_usable(
     Returns:
         uint8 ``(samples, height, width, 3)`` as of :func:`prepare_images`, zeros in the place of
         unusable ones; and the index of each unusable one with what is wrong with it.
+
+    Raises:
+        HostError: The disk has no room for them.
     """
     shape = (len(indices), preprocessing.height, preprocessing.width, 3)
     images = _allocate(shape)
@@ -295,5 +300,15 @@ def _allocate(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         return np.empty(shape, dtype=np.uint8)
     # An unnamed file: the disk gives its space back when the array is dropped, or the process dies.
     with tempfile.TemporaryFile(prefix="edgeml-") as file:
+        try:
+            # Reserved now: a mapping whose disk is full later ends the process without a word.
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+        except OSError as exc:
+            size = int(np.prod(shape)) / 1e9
+            raise HostError(
+                what=f"prepared pictures need {size:.1f} GB in '{tempfile.gettempdir()}' "
+                f"({exc.strerror or exc})",
+                needed="free some space, name another folder in TMPDIR, or take smaller pictures",
+            ) from exc
         handle: Any = file  # the mapping outlives it
         return np.memmap(handle, dtype=np.uint8, mode="w+", shape=shape)

@@ -11,6 +11,8 @@ from edgeml.training import figures
 from edgeml.training.image_history import LabelledImages, Normalisation
 
 _BATCH = 250
+# Of one batch at most, so that large pictures do not need gigabytes.
+_PIXELS = 250 * 128 * 128
 
 
 def evaluate(
@@ -34,6 +36,8 @@ def evaluate_logits(
         batch: Samples computed together.
     """
     model.eval()
+    height, width = data.images.shape[1:3]
+    batch = max(1, min(batch, _PIXELS // (height * width)))
     answers = []
     with torch.inference_mode():
         for start in range(0, len(data), batch):

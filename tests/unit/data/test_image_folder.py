@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgeml.data.image_folder import load_image_folder
 from edgeml.data.opening import open_image_data, prepare_images
-from edgeml.errors import DataError
+from edgeml.errors import DataError, HostError
 from edgeml.tasks.image import ImagePreprocessing
 from tests.pictures import rgb_file
 
@@ -150,6 +150,19 @@ def test_more_pictures_than_memory_should_hold_lie_in_a_file(
     assert isinstance(large, np.memmap)
     assert not isinstance(small, np.memmap)
     np.testing.assert_array_equal(large, small)
+
+
+def test_a_disk_without_room_for_the_pictures_is_told_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    dataset = load_image_folder(_fill(tmp_path, "cat/1.png", "dog/1.png"))
+    monkeypatch.setattr("edgeml.data.opening._IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(HostError, match=r"No space left on device.*TMPDIR"):
+        prepare_images(dataset, np.arange(2), EIGHT)
 
 
 def test_a_class_name_that_is_no_label_is_refused_before_any_work(tmp_path: Path) -> None:
