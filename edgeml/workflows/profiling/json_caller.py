@@ -46,7 +46,7 @@ class JsonCaller:
             {
                 "name": spec.name,
                 "datatype": BY_NUMPY[spec.dtype].wire,
-                "shape": list(feed[spec.name].shape),
+                "shape": _on_the_wire(feed[spec.name].shape),
                 "data": feed[spec.name].ravel().tolist(),
             }
             for spec in self._signature.inputs
@@ -71,9 +71,17 @@ class JsonCaller:
 
     def read(self, contents: bytes) -> dict[str, Any]:
         """Return the outputs of an answer."""
-        return {row["name"]: _array(row) for row in json.loads(contents)["outputs"]}
+        ranks = {spec.name: len(spec.shape) for spec in self._signature.outputs}
+        rows = json.loads(contents)["outputs"]
+        return {row["name"]: _array(row, ranks[row["name"]]) for row in rows}
 
 
-def _array(row: Mapping[str, Any]) -> Any:
+def _on_the_wire(shape: Sequence[int]) -> list[int]:
+    """Return a shape as Triton declares it: a tensor of one axis has a second one of size 1."""
+    return [*shape, 1] if len(shape) == 1 else list(shape)
+
+
+def _array(row: Mapping[str, Any], rank: int) -> Any:
     dtype = BY_WIRE[row["datatype"]].numpy
-    return np.asarray(row["data"], dtype=dtype).reshape(row["shape"])
+    shape = row["shape"][:1] if rank == 1 else row["shape"]
+    return np.asarray(row["data"], dtype=dtype).reshape(shape)

@@ -14,6 +14,7 @@ from edgeml.workflows.reporting import STYLE, Column, cell
 _STYLE = f"""{STYLE}
 .grid{{stroke:#e6e9ed}}tr.invalid td{{color:#8c959f}}tr.chosen td{{font-weight:600}}
 .advice{{border-left:4px solid #2da44e;padding:.4rem 1rem;background:#f4faf5}}
+body{{max-width:80rem}}.wide{{overflow-x:auto}}.wide td{{white-space:nowrap}}
 .note{{color:#57606a;font-size:13px}}
 """
 _COLUMNS = (
@@ -84,8 +85,8 @@ def _table(rows: Sequence[Mapping[str, Any]], chosen: str | None) -> str:
     body = []
     for row in rows:
         verdict = "yes" if row["valid"] else "INVALID"
-        text = f"{verdict}: {row['reason']}" if row["reason"] else verdict
-        shown = {**row, "verdict": text, "energy": "not measured"}
+        verdict = "unstable" if row["valid"] and row["stable"] is False else verdict
+        shown = {**row, "verdict": verdict, "energy": "not measured"}
         kind = "" if row["valid"] else " class='invalid'"
         if row["valid"] and row["target"] == chosen:
             kind = " class='chosen'"
@@ -93,7 +94,13 @@ def _table(rows: Sequence[Mapping[str, Any]], chosen: str | None) -> str:
             f"<td{_number(column)}>{escape(cell(shown, column))}</td>" for column in _COLUMNS
         )
         body.append(f"<tr{kind}>{cells}</tr>")
-    return f"<table><tr>{head}</tr>{''.join(body)}</table>"
+    reasons = "".join(
+        f"<li>{escape(row['target'])}, {escape(row['scenario'])}: {escape(row['reason'])}</li>"
+        for row in rows
+        if row["reason"]
+    )
+    listed = f"<ul class='note'>{reasons}</ul>" if reasons else ""
+    return f"<div class='wide'><table><tr>{head}</tr>{''.join(body)}</table></div>{listed}"
 
 
 def _number(column: Column) -> str:

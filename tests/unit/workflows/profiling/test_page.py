@@ -54,7 +54,9 @@ def test_nothing_on_the_page_comes_from_elsewhere_or_runs(report: dict[str, Any]
 
 def test_an_invalid_row_is_shown_as_such(report: dict[str, Any]) -> None:
     report["rows"][0].update(valid=False, reason="the generator was late")
-    assert "INVALID: the generator was late" in render(report)
+    page = render(report)
+    assert ">INVALID</td>" in page
+    assert "edge, single-stream: the generator was late" in page
 
 
 def test_history_only_grows(report: dict[str, Any], tmp_path) -> None:
