@@ -14,7 +14,8 @@ from edgeml.workflows.reporting import STYLE, Column, cell
 _STYLE = f"""{STYLE}
 .grid{{stroke:#e6e9ed}}tr.invalid td{{color:#8c959f}}tr.chosen td{{font-weight:600}}
 .advice{{border-left:4px solid #2da44e;padding:.4rem 1rem;background:#f4faf5}}
-body{{max-width:80rem}}.wide{{overflow-x:auto}}.wide td{{white-space:nowrap;padding:.35rem .4rem}}.wide{{font-size:13px}}
+body{{max-width:80rem}}.wide{{overflow-x:auto;font-size:13px}}
+.wide td{{white-space:nowrap;padding:.35rem .4rem}}
 .note{{color:#57606a;font-size:13px}}
 """
 _COLUMNS = (
