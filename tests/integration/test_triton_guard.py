@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import tritonclient.grpc as official
+from tritonclient.utils import InferenceServerException
 
 from edgeml.serving.client.engine import TritonEngine
 from edgeml.serving.client.golden import check_golden
@@ -86,6 +88,22 @@ def test_control_is_refused(guarded, path):
     status, answer = post(guarded.http, path, "{}")
     assert (status, "--guard-allow-control" in json.loads(answer)["error"]) == (400, True)
     assert status_of(guarded.http)[0].state == "ready"
+
+
+def test_control_is_refused_over_grpc_too(guarded, tiny):
+    with official.InferenceServerClient(guarded.grpc.removeprefix("grpc://")) as client:
+        for control in (
+            lambda: client.unload_model("tiny"),
+            lambda: client.load_model("tiny"),
+            lambda: client.register_system_shared_memory("mine", "/mine", 64),
+            lambda: client.update_log_settings({"log_verbose_level": 1}),
+        ):
+            with pytest.raises(InferenceServerException, match="protocol is restricted"):
+                control()
+        assert client.is_model_ready("tiny")
+    engine = TritonEngine(guarded.grpc, model="tiny")
+    assert check_golden(engine, tiny).ok
+    engine.close()
 
 
 def test_the_client_works_through_it(guarded, tiny):

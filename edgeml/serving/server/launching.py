@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -15,6 +16,8 @@ from edgeml.errors import HostError
 from edgeml.serving.host.ports import LOOPBACK
 from edgeml.serving.installation.finding import Installation
 from edgeml.serving.repository.config import CPU_CONFIG_NAME
+
+_CONTROL = ("model-repository", "shared-memory", "trace", "logging")
 
 # Replaces itself by the server after asking the kernel for SIGTERM at its parent's death (1 is
 # PR_SET_PDEATHSIG, 15 is SIGTERM). A program of its own, because code between fork and exec may
@@ -45,6 +48,7 @@ class Launch:
         log_path: Where its output goes.
         drain_s: How long running requests may take after it was asked to stop.
         rate_limited: Whether some model's instances wait for resources before they run.
+        inference_only: Whether gRPC controls nothing: a guard sees to that before HTTP.
     """
 
     found: Installation
@@ -56,6 +60,7 @@ class Launch:
     log_path: Path
     drain_s: float
     rate_limited: bool = False
+    inference_only: bool = False
 
     @property
     def link(self) -> Path | None:
@@ -76,6 +81,10 @@ def command_for(plan: Launch, models: Sequence[str]) -> list[str]:
         command.append(f"--backend-directory={found.backends}")
     for kind, port in zip(("http", "grpc", "metrics"), plan.ports, strict=True):
         command += [f"--{kind}-address={LOOPBACK}", f"--{kind}-port={port}"]
+    if plan.inference_only:
+        # Triton lets through who sends the key as a header; nobody is told this one.
+        key = secrets.token_hex(16)
+        command.append(f"--grpc-restricted-protocol={','.join(_CONTROL)}:edgeml={key}")
     command += ["--model-control-mode=explicit", "--exit-on-error=false"]
     command += [f"--load-model={name}" for name in models]
     command.append(f"--exit-timeout-secs={max(1, math.ceil(plan.drain_s))}")

@@ -192,6 +192,7 @@ def _launch(order: _Order) -> TritonServer:
             log_path=log_path,
             drain_s=order.drain_s,
             rate_limited=rate_limited(order.root, order.built, use_cpu_config=not order.gpu),
+            inference_only=order.guard is not None and not order.guard.allow_control,
         )
         return TritonServer(plan, models=order.built, skipped=order.skipped, guard=guard)
     except BaseException as exc:
