@@ -97,7 +97,7 @@ def _changes(chosen: Candidate, candidates: Sequence[Candidate], level: ServiceL
     bound = level.p99_ms
     if bound is not None and chosen.highest_rate_per_s is not None:
         text = (
-            f"above {chosen.highest_rate_per_s:.3g} a second {chosen.target} no longer keeps a p99 "
+            f"above {chosen.highest_rate_per_s:.0f} a second {chosen.target} no longer keeps a p99 "
             f"of {bound:g} ms (modelled)"
         )
         better = [
@@ -107,7 +107,7 @@ def _changes(chosen: Candidate, candidates: Sequence[Candidate], level: ServiceL
         ]
         if better:
             best = max(better, key=lambda row: row.highest_rate_per_s or 0.0)
-            text += f"; {best.target} does up to {best.highest_rate_per_s:.3g}, without a network"
+            text += f"; {best.target} does up to {best.highest_rate_per_s:.0f}, without a network"
         changes.append(text)
     if bound is not None and chosen.p99_ms is not None and chosen.p99_ms <= bound:
         changes.append(f"a p99 bound below {chosen.p99_ms:.3g} ms rules {chosen.target} out")
