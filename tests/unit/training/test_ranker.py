@@ -17,7 +17,13 @@ from edgeml.training.recommendation.wide_and_deep import Numbers, WideAndDeep
 from tests.unit.ranker_rows import FIELDS, ranker_rows
 
 SMALL = RankerSettings(
-    hidden=(16, 8), embedding=4, batch_size=128, max_epochs=8, learning_rate=0.01, averaging=0.9
+    hidden=(16, 8),
+    embedding=4,
+    batch_size=128,
+    max_epochs=8,
+    learning_rate=0.01,
+    averaging=0.9,
+    other_heads=0.3,
 )
 TRAIN, VALIDATION, TEST = (ranker_rows(count, seed=count) for count in (4000, 1000, 1001))
 
