@@ -59,7 +59,7 @@ def test_callers_in_a_queue(benchmark, model: Model) -> None:
     options: dict[str, Any] = {"bundle": str(model.path.absolute()), "num_threads": 1}
     spec = TargetSpec(factory="edgeml.workflows.profiling.factories:edge", options=options)
     rate = _rate(model)
-    schedule = poisson(rate, num_queries=max(500, int(8 * rate)), seed=0)
+    schedule = poisson(rate, num_queries=max(680, int(5 * rate)), seed=0)
     scenario = Server(schedule=schedule, callers=1, when_busy="queue")
     record = benchmark.pedantic(run, args=(spec, scenario), rounds=1, iterations=1)
     summary = summarise(record, floor=null_floor("in-process", seconds=0.5))

@@ -29,7 +29,7 @@ def profile(model: Model, tier: str, tmp_path_factory: pytest.TempPathFactory) -
         model.bundle,
         targets=_TARGETS,
         scenarios=("single-stream", "server"),
-        level=edgeml.ServiceLevel(p99_ms=50, rate_per_s=60),
+        level=edgeml.ServiceLevel(p99_ms=50, rate_per_s=100),
         settings=settings if tier == "quick" else edgeml.ProfileSettings(),
         out=tmp_path_factory.mktemp("profile"),
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.bench.arrivals import poisson
+from edgeml.bench.percentiles import queries_needed
 from edgeml.bench.record import Record
 from edgeml.bench.running import run
 from edgeml.bench.scenarios import MultiStream, Offline, Scenario, Server, SingleStream
@@ -27,8 +28,8 @@ _CALLERS = 64
 # Beyond it a generator in Python, on processors that it shares, would be what is measured.
 _MOST_PER_S = 200.0
 _MAX_QUERIES = 20_000
-# A p99 needs about 460 queries; a run may take somewhat longer for them, not much.
-_FOR_A_P99, _AT_MOST_S = 480, 12.0
+# A p99 needs some hundreds of queries; a run may take somewhat longer for them, not much.
+_AT_MOST_S = 14.0
 _MAX_ATTEMPTS = 2
 
 
@@ -134,7 +135,7 @@ def arrivals(target: Measurable, rate_per_s: float, seconds: float, *, seed: int
     In-process there is one caller, as there is one model: the others wait in a queue, and their
     wait counts. A server queues by itself, so that it gets a connection for each query under way.
     """
-    wanted = max(rate_per_s * seconds, min(_FOR_A_P99, rate_per_s * _AT_MOST_S))
+    wanted = max(rate_per_s * seconds, min(queries_needed(0.99), rate_per_s * _AT_MOST_S))
     count = int(np.clip(wanted, 50, _MAX_QUERIES))
     schedule = poisson(rate_per_s, num_queries=count, seed=seed)
     if target.factory == "edge":
