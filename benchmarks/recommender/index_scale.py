@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from edgeml.recommending.index.choosing import (
     tune,
 )
 from edgeml.recommending.index.item_index import ItemIndex
-from edgeml.recommending.index.spec import IndexKind, IndexSpec, VectorCode, spec_for
+from edgeml.recommending.index.spec import IndexKind, IndexSpec, VectorCode, num_lists_for
 from edgeml.recommending.index.storing import load_index, save_index
 from edgeml.runtime.host import available_threads
 
@@ -107,10 +107,11 @@ def build(cache: Path) -> None:
             kind=IndexKind.IVF,
             codes=VectorCode.UINT8,
             stored=VectorCode.UINT8,
-            num_lists=spec_for(size, DIMENSION).num_lists,
+            num_lists=num_lists_for(size),
             num_probes=1,
         )
-        for spec in (spec_for(size, DIMENSION), bytewise):
+        packed = replace(bytewise, codes=VectorCode.PQ4, candidates_per_result=3.0)
+        for spec in (packed, bytewise):
             folder = cache / f"{size}-{spec.codes}"
             if folder.exists():
                 continue

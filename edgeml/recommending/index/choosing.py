@@ -21,6 +21,7 @@ from edgeml.recommending.index.store import FloatArray, IntArray
 
 _EXACT = IndexSpec(kind=IndexKind.FLAT)
 _MAX_GRAPH = 200_000
+_MORE_CANDIDATES = (1.0, 1.5, 2.0, 3.0)
 _PLAN = TimingPlan(rounds=12, calls=10, budget_s=20.0)
 
 
@@ -133,6 +134,8 @@ def tune(
 ) -> ItemIndex:
     """Return the same index with the fewest probes, or the least breadth, that keep the recall.
 
+    Where no number of probes does, more candidates are scored again for each result.
+
     Args:
         index: A built index.
         queries: float32 ``(queries, dimension)``.
@@ -146,20 +149,24 @@ def tune(
     spec = index.spec
     if spec.kind is IndexKind.FLAT:
         return index
+    most = spec.num_lists or 16 * k
 
-    def reading(value: int) -> ItemIndex:
+    def reading(value: int, more: float) -> ItemIndex:
         if spec.kind is IndexKind.HNSW:
             return respecified(index, replace(spec, breadth=value))
-        return respecified(index, replace(spec, num_probes=value))
+        candidates = spec.candidates_per_result * more
+        return respecified(index, replace(spec, num_probes=value, candidates_per_result=candidates))
 
-    def keeps(value: int) -> bool:
+    def keeps(value: int, more: float) -> bool:
         # Of the structure itself: a whole search would compare everything where it is short.
-        searcher = reading(value).searcher
+        searcher = reading(value, more).searcher
         assert searcher is not None
         slots = searcher.search(queries, k)[1]
         return recall_of(np.where(slots >= 0, index.ids[slots], -1), reference) >= min_recall
 
-    return reading(_least(keeps, spec.num_lists or 16 * k))
+    # Where reading everything is not enough, the codes' order is at fault: more candidates.
+    more = next((m for m in _MORE_CANDIDATES if keeps(most, m)), 1.0)
+    return reading(_least(lambda value: keeps(value, more), most), more)
 
 
 def respecified(index: ItemIndex, spec: IndexSpec) -> ItemIndex:

@@ -9,6 +9,10 @@ from typing import Any
 
 from edgeml.errors import InputError
 
+_FLAT_UP_TO = 100_000
+# A few hundred results of fewer vectors reach further down, where packed codes order worse.
+_FEW_CANDIDATES_FROM = 500_000
+
 
 class IndexKind(StrEnum):
     """How candidates are found."""
@@ -109,25 +113,26 @@ class IndexSpec:
 def spec_for(num_vectors: int, dimension: int) -> IndexSpec:
     """Return a good specification by size alone, where nothing was measured.
 
-    Up to 50,000 vectors are compared exhaustively, which takes a millisecond or two. Above,
-    the table in docs/results/recommender-index.md decides: lists, codes of half a byte a
-    dimension, and exact scores for three candidates a result.
+    Up to 100,000 vectors are compared exhaustively, in about a millisecond. Above, the tables in
+    docs/results/recommender-index.md decide: lists, codes of half a byte a dimension, and exact
+    scores for a few candidates a result.
 
     Args:
         num_vectors: Vectors to index.
         dimension: Their dimension; codes of two dimensions each need an even one.
     """
-    if num_vectors <= 50_000:
+    if num_vectors <= _FLAT_UP_TO:
         return IndexSpec(kind=IndexKind.FLAT)
     num_lists = num_lists_for(num_vectors)
-    codes = VectorCode.PQ4 if dimension % 2 == 0 else VectorCode.UINT8
+    packed = dimension % 2 == 0
+    candidates = 3.0 if num_vectors >= _FEW_CANDIDATES_FROM else 5.0
     return IndexSpec(
         kind=IndexKind.IVF,
-        codes=codes,
+        codes=VectorCode.PQ4 if packed else VectorCode.UINT8,
         stored=VectorCode.UINT8,
         num_lists=num_lists,
         num_probes=max(16, num_lists // 20),
-        candidates_per_result=3.0 if codes is VectorCode.PQ4 else 1.0,
+        candidates_per_result=candidates if packed else 1.0,
     )
 
 
