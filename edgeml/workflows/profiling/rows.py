@@ -142,8 +142,8 @@ def make_row(
 ) -> Row:
     """Pool the runs of one target in one scenario.
 
-    The row is valid where every run is and their medians lie within 25 % of each other; above 5 %
-    it is marked as unstable.
+    The row is valid where every run is and the middle half of their medians lies within 25 %; where
+    all of them do not lie within 5 % it is marked as unstable.
     """
     scenario = records[0].scenario
     response = np.concatenate([record.response_ms for record in records])
@@ -161,7 +161,9 @@ def make_row(
     reasons = list(dict.fromkeys(line for verdict in verdicts for line in verdict.reasons))
     stable = None if spread is None else spread <= MAX_SPREAD
     said = [] if stable in (None, True) else [_spread_text(spread or 0.0, len(records))]
-    apart = spread is not None and spread > limits.max_spread
+    apart = several and _middle_half(medians) > limits.max_spread
+    if apart:
+        reasons.append(_apart_text(_middle_half(medians), len(records)))
     lags = [record.send_lag_ms for record in records if record.scenario == "server"]
     lag = np.concatenate(lags) if lags else np.empty(0)
     latencies = response if scenario != "offline" else response[:0]
@@ -202,6 +204,16 @@ def _quantiles(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
         return ()
     shares = np.linspace(0, 1, min(_KEPT, values.size))
     return tuple(round(float(value), 5) for value in np.quantile(values, shares))
+
+
+def _middle_half(medians: Sequence[float]) -> float:
+    """Return how far the middle half of the runs lies apart: one disturbed run does not decide."""
+    low, middle, high = np.quantile(medians, [0.25, 0.5, 0.75])
+    return float((high - low) / middle)
+
+
+def _apart_text(apart: float, runs: int) -> str:
+    return f"the middle half of its {runs} runs lies {100 * apart:.0f} % apart; at most 25 % is allowed"
 
 
 def _spread_text(spread: float, runs: int) -> str:

@@ -34,6 +34,15 @@ def test_runs_that_disagree_mark_the_row() -> None:
     assert "15.0 % apart, above 5 %" in row.reason
 
 
+def test_one_disturbed_run_of_five_does_not_decide_and_two_do() -> None:
+    quiet, disturbed = record([2.0] * 200), record([4.0] * 200)
+    one = make_row(subject("edge"), [quiet] * 4 + [disturbed])
+    assert (one.valid, one.stable) == (True, False)
+    two = make_row(subject("edge"), [quiet] * 3 + [disturbed] * 2)
+    assert not two.valid
+    assert "the middle half of its 5 runs lies 100 % apart" in two.reason
+
+
 def test_a_percentile_without_enough_queries_is_not_given() -> None:
     row = make_row(subject("edge"), [record([2.0] * 60)])
     assert row.p50_ms == pytest.approx(2.0)
