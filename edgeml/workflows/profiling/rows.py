@@ -213,7 +213,8 @@ def _middle_half(medians: Sequence[float]) -> float:
 
 
 def _apart_text(apart: float, runs: int) -> str:
-    return f"the middle half of its {runs} runs lies {100 * apart:.0f} % apart; at most 25 % is allowed"
+    share = f"{100 * apart:.0f} %"
+    return f"the middle half of its {runs} runs lies {share} apart; at most 25 % is allowed"
 
 
 def _spread_text(spread: float, runs: int) -> str:
