@@ -46,7 +46,6 @@ class Opened:
     model: str
     variants: dict[str, edgeml.Recommender]
     request: Request
-    table: list[str]
 
     def feed(self, count: int) -> dict[str, Any]:
         """Return the ranker's inputs for ``count`` candidates of retrieval, repeated if fewer."""
@@ -59,10 +58,8 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def opened(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Opened]:
-    """Open the recipe's bundle, or train a small model; print the table at the end."""
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """Open the recipe's bundle, or train a small model."""
     bundle = next((_ARTIFACTS / name for name in _BUNDLES if (_ARTIFACTS / name).is_dir()), None)
     model = f"artifacts/video/{bundle.name}" if bundle else "small seeded model"
     bundle = bundle or _small(tmp_path_factory.mktemp("recommender"))
@@ -73,10 +70,8 @@ def opened(
     catalogue = variants["fp32"].catalogue
     counts = np.diff(catalogue.liked_offsets)
     user = int(np.argsort(counts)[len(counts) // 2 :][0])
-    table = [f"{f'{model}, one thread':<40} {'p50 ms':>8} {'p90 ms':>8}"]
     yield Opened(
         model=model,
-        table=table,
         variants=variants,
         request=Request(
             user=user,
@@ -87,9 +82,6 @@ def opened(
     )
     for recommender in variants.values():
         recommender.close()
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    for line in ("", *table):
-        reporter.write_line(line)
 
 
 @pytest.mark.parametrize("count", _COUNTS)
@@ -162,7 +154,6 @@ def _row(
     share = opened.variants["fp32"].pipeline.policy.ranking_weight
     told = {"input": name, "target": target, "model": opened.model, "ranking_weight": share}
     benchmark.extra_info.update({**told, **figures})
-    opened.table.append(f"{name:<40} {figures['p50_ms']:>8.3f} {figures['p90_ms']:>8.3f}")
     return benchmark.pedantic(calls[target], rounds=20, iterations=1, warmup_rounds=2)
 
 
