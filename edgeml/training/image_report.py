@@ -107,7 +107,10 @@ def fit_verdict(
         advice = "more pictures, stronger augmentation or a smaller model would help"
         return {"verdict": "overfits", "reason": f"{seen}{more}; {advice}"}
     if 2 * error > 0.1:
-        return {"verdict": "too few to say", "reason": f"{seen}; more validation pictures would"}
+        return {
+            "verdict": "too few to say",
+            "reason": f"{seen}; more validation pictures would tell",
+        }
     if train_accuracy < _LOW_TRAINING_ACCURACY and last_is_best:
         advice = "the last epoch was the best one: more epochs or a higher rate would help"
         return {"verdict": "underfits", "reason": f"{seen}; {advice}"}

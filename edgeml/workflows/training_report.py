@@ -25,12 +25,13 @@ def training_page(checkpoint: Checkpoint) -> str:
             recipe=f"fine-tuning of {checkpoint.model}",
             preset=str(checkpoint.data["name"]),
             source={
+                "verdict": f"{report['fit']['verdict']}: {report['fit']['reason']}",
                 "model": checkpoint.model,
                 "starter weights": checkpoint.provenance["weights"],
                 "data": checkpoint.data["name"],
-                "parts": checkpoint.data["split"],
+                "pictures": _shown(checkpoint.data["split"]),
                 "settings for": f"{training['settings_for']} data",
-                "steps": training["history"]["compute"],
+                "steps": _compute(training["history"]["compute"]),
             },
             rows=[],
             metrics=training_metrics(report),
@@ -60,7 +61,9 @@ def training_tables(findings: Mapping[str, Any], report: Mapping[str, Any]) -> l
     """Return the tables of a training's report: data, classes, confusions, operators."""
     tables = []
     if findings:
-        plain = [(key, value) for key, value in findings.items() if key != "classes"]
+        counts = findings["classes"].values()
+        classes = f"{len(counts)}, of {min(counts)} to {max(counts)} pictures"
+        plain = [("classes", classes), *((k, v) for k, v in findings.items() if k != "classes")]
         rows = [[key.replace("_", " "), _shown(value)] for key, value in plain]
         tables.append(ReportTable(title="The data", columns=["what", "found"], rows=rows))
     tables.append(_table("Each class, on validation pictures", report["classes"]))
@@ -100,6 +103,12 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> ReportTable:
     return ReportTable(
         title=title, columns=columns, rows=[[row[column] for column in columns] for row in rows]
     )
+
+
+def _compute(used: Mapping[str, Any]) -> str:
+    kind = "bf16" if used["bf16"] else "fp32"
+    layout = "channels_last" if used["channels_last"] else "contiguous"
+    return f"{kind}, {layout}: {used['reason']}"
 
 
 def _shown(value: Any) -> str:

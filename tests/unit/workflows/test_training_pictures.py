@@ -164,7 +164,14 @@ def test_rare_classes_are_weighed_and_the_report_says_so(tmp_path: Path, tiny: s
     assert sum(map(sum, report["confusion"])) == read.data["split"]["validation"]
     assert report["profile"]["operators"][0]["share"] > 0
     page = (tmp_path / "c" / "report.html").read_text()
-    for words in ("Loss by epoch", "Confusion on validation", "verdict_reason", "Where a step"):
+    for words in (
+        f"<td>{report['fit']['verdict']}: ",
+        "2, of 6 to 40 pictures",
+        "Loss by epoch",
+        "Confusion on validation",
+        "verdict_reason",
+        "Where a step",
+    ):
         assert words in page
     for foreign in ("http://", "https://", "src='/"):
         assert foreign not in page
