@@ -24,6 +24,7 @@ SMALL = RankerSettings(
     learning_rate=0.01,
     averaging=0.9,
     other_heads=0.3,
+    num_threads=1,
 )
 TRAIN, VALIDATION, TEST = (ranker_rows(count, seed=count) for count in (4000, 1000, 1001))
 
