@@ -44,8 +44,10 @@ def write_recommender(
     parts = refitted(trained, settings)
     with staged_folder(out) as folder:
         version = write_parts(folder, parts)
-        names = [*save_ranker(trained.ranker, folder)]
-        kept = dict(zip(ROWS, (trained.data.train, trained.data.validation), strict=True))
+        names = [*save_ranker(trained.second.ranker, folder)]
+        kept = dict(
+            zip(ROWS, (trained.second.data.train, trained.second.data.validation), strict=True)
+        )
         for name, rows in kept.items():
             arrays = some_rows(rows, seed=settings.seed).to_arrays()
             (folder / f"{name}.npz").write_bytes(write_archive(arrays))
@@ -61,11 +63,12 @@ def write_recommender(
             "data": described(trained),
             "settings": asdict(settings),
             "training": {
-                "validation": trained.ranker.validation,
-                "objective": trained.data.objective,
-                "history": list(trained.ranker.history),
-                "sizes": trained.sizes,
-                "validation_ndcg_at_10": trained.validation_ndcg,
+                "validation": trained.second.ranker.validation,
+                "learnt_from": dict(trained.others),
+                "objective": trained.second.data.objective,
+                "history": list(trained.second.ranker.history),
+                "sizes": trained.second.sizes,
+                "validation_ndcg_at_10": trained.second.validation_ndcg,
                 "seconds": trained.seconds,
             },
             "provenance": {"python": platform.python_version(), "numpy": np.__version__},
@@ -76,7 +79,7 @@ def write_recommender(
 
 def refitted(trained: TrainedRecommender, settings: RecommenderSettings) -> Parts:
     """Return the parts that are shipped: fitted on the whole log, or as they were evaluated."""
-    prepared, features = trained.prepared, trained.data.features
+    prepared, features = trained.prepared, trained.second.data.features
     events, num_items = prepared.events, prepared.num_items
     if settings.refit and trained.choice.kind == FACTORS:
         num_items = len(prepared.item_ids)
@@ -100,7 +103,7 @@ def refitted(trained: TrainedRecommender, settings: RecommenderSettings) -> Part
         served=systems.served,
         likeness=systems.likeness,
         popularity=systems.popularity,
-        policy=trained.policy,
+        policy=trained.second.policy,
         source=described(trained),
     )
 
@@ -115,7 +118,7 @@ def described(trained: TrainedRecommender) -> dict[str, Any]:
         "rule": asdict(trained.prepared.rule),
         "notes": list(trained.prepared.notes),
         "retrieval": trained.choice.to_json(),
-        "policy": {"tried": {name: round(row, 5) for name, row in trained.tried.items()}},
+        "policy": {"tried": {name: round(row, 5) for name, row in trained.second.tried.items()}},
     }
 
 

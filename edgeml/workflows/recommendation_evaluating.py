@@ -32,7 +32,7 @@ from edgeml.workflows.recommendation_parts import EvaluationPart
 from edgeml.workflows.recommendation_ranker import padded
 
 Lists = npt.NDArray[np.int64]
-END_TO_END, RETRIEVAL = "end_to_end", "retrieval"
+END_TO_END, RETRIEVAL, RANKER = "end_to_end", "retrieval", "impressions_ranker"
 _K = 10
 
 
@@ -74,6 +74,7 @@ def evaluate(
     systems: Mapping[str, RetrievalModel],
     vectors: npt.NDArray[np.float32],
     *,
+    of_impressions: Ranker | None = None,
     shown_to: int | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -85,6 +86,7 @@ def evaluate(
         pipeline: The stages, with everything chosen on validation.
         systems: Name to a model of its own: ``ease``, ``item_knn``, ``popularity``, and others.
         vectors: float32 ``(items, d)``: what items are like.
+        of_impressions: A ranker that learnt from impressions, to be judged on test's; or None.
         shown_to: Most users whose logged impressions are judged; None: all.
         progress: Told of each step.
     """
@@ -112,10 +114,8 @@ def evaluate(
         "protocol": _protocol(prepared, part, pipeline),
     }
     top = TopRecord(users=part.users, lists=lists)
-    judges = isinstance(pipeline.ranker, Ranker) and not pipeline.features.with_retrieval
-    if judges and not prepared.train.positive.all():
-        assert isinstance(pipeline.ranker, Ranker)
-        metrics["impressions"], top = _impressions(prepared, pipeline.ranker, top, shown_to)
+    if of_impressions is not None:
+        metrics["impressions"], top = _impressions(prepared, of_impressions, top, shown_to)
     return Evaluation(metrics=metrics, split=split, top=top)
 
 
@@ -233,7 +233,7 @@ def _impressions(
         lists=top.lists,
         impression_users=rows.groups,
         impression_labels=labels,
-        scores={END_TO_END: scores},
+        scores={RANKER: scores},
     )
     return found, record
 

@@ -56,7 +56,10 @@ class EvaluationPart:
         """Return at most ``count`` of the requests, drawn at random."""
         if count >= len(self):
             return self
-        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        return self.rows(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
+    def rows(self, rows: npt.NDArray[np.int64]) -> EvaluationPart:
+        """Return some of the requests, by their numbers."""
         return EvaluationPart(
             name=self.name,
             users=self.users[rows],

@@ -8,7 +8,7 @@ row's features have seen what came of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgeml.data.interactions.impressions import impression_rows
 from edgeml.data.interactions.preparing import Prepared
 from edgeml.recommending.evaluation.rankings import ranking_metrics
-from edgeml.recommending.pipeline import Pipeline, Policy, fuse
+from edgeml.recommending.pipeline import Pipeline, Policy, Shortlist, fuse
 from edgeml.recommending.reranking import rerank_by_margin
 from edgeml.recommending.retrieval.model import RetrievalModel, best_columns
 from edgeml.tasks.recommendation.features import EventIndexes, RankingFeatures
@@ -31,6 +31,7 @@ _LEAST_NEGATIVE = 0.05
 _CANDIDATES = 150
 _HELD_OUT = 0.2
 _FOLDS = 2
+_MOST_REQUESTS = 4000
 _MOST_CELLS = 10_000_000
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)
 _DIVERSITY = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -55,6 +56,14 @@ class RankerData:
     objective: str
 
 
+def ways_to_learn(prepared: Prepared, learn_from: str) -> tuple[str, ...]:
+    """Return what a ranker can learn from: ``impressions``, ``candidates``, or both in turn."""
+    if learn_from != "auto":
+        return (learn_from,)
+    shown = float((~prepared.train.positive).mean()) >= _LEAST_NEGATIVE
+    return ("impressions", "candidates") if shown else ("candidates",)
+
+
 def ranker_data(
     prepared: Prepared,
     choice: RetrievalChoice,
@@ -69,11 +78,10 @@ def ranker_data(
         prepared: The log.
         choice: What validation chose for retrieval.
         part: The validation part.
-        learn_from: ``impressions``, ``candidates`` or ``auto``.
+        learn_from: ``impressions`` or ``candidates``.
         seed: Of what is held out under the random split.
     """
-    shown = float((~prepared.train.positive).mean()) >= _LEAST_NEGATIVE
-    if learn_from == "impressions" or (learn_from == "auto" and shown):
+    if learn_from == "impressions":
         both = np.concatenate([prepared.split.train, prepared.split.validation])
         rows = impression_rows(prepared, both)
         cut = len(prepared.split.train)
@@ -94,7 +102,7 @@ def ranker_data(
 
     parts = []
     for fold in range(1 if prepared.rule.kind == "temporal" else _FOLDS):
-        held = _held_out(prepared, part.at_ms, seed=seed + fold)
+        held = _held_out(prepared, part.at_ms, seed=seed + fold).sample(_MOST_REQUESTS, seed=seed)
         model = fitted(held.known)
         parts.append(candidate_rows(features, model, held, first_group=fold * num_users))
     model = fitted(prepared.train)
@@ -180,14 +188,12 @@ def _block(
     width = int(max(part.relevant.items.max(initial=0), items.max(initial=0))) + 1
     relevant = part.relevant.rows(rows)
     positive = np.isin(place * width + items, relevant.row_of_event * width + relevant.items)
-    labels = {"positive": positive.astype(np.float32)}
-    unknown = np.full(len(items), np.nan, dtype=np.float32)
     return RankingRows(
         request_ids=request_ids,
         request_numbers=request_numbers,
         candidate_ids=candidate_ids,
         candidate_numbers=candidate_numbers,
-        labels=labels | {name: unknown for name, _ in features.signals},
+        labels={"positive": positive.astype(np.float32)},
         groups=first_group + rows[place],
     )
 
@@ -196,8 +202,6 @@ def choose_policy(
     pipeline: Pipeline,
     part: EvaluationPart,
     vectors: npt.NDArray[np.float32],
-    *,
-    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Policy, dict[str, float]]:
     """Choose on validation how much the ranker counts, and how diverse a list may be.
 
@@ -205,31 +209,19 @@ def choose_policy(
         pipeline: The stages; its policy's weight must not be 0.
         part: The validation part, or a sample of it.
         vectors: float32 ``(items, d)``: what items are like.
-        say: Told of each step.
 
     Returns:
         The policy, and NDCG@10 on validation of each thing that was tried.
     """
-    say("asking both stages")
     lists = [pipeline.shortlist(part.request(row)) for row in range(len(part))]
-    tried: dict[str, float] = {}
-    for weight in _WEIGHTS:
-        tops = [
-            row.items[:10]
-            if row.by_popularity and np.isnan(row.ranking).all()
-            else fuse(
-                row.items, row.retrieval, row.ranking, weight=weight, by_popularity=False
-            ).items[:10]
-            for row in lists
-        ]
-        tried[f"ranking {weight:g}"] = mean_ndcg_of(tops, part)
-    weight = max(_WEIGHTS, key=lambda row: tried[f"ranking {row:g}"])
-    fused = [
-        row
-        if np.isnan(row.ranking).all()
-        else fuse(row.items, row.retrieval, row.ranking, weight=weight, by_popularity=False)
-        for row in lists
-    ]
+    by_weight = {weight: [_fused(row, weight) for row in lists] for weight in _WEIGHTS}
+    per_user = {
+        weight: _ndcg_of([row.items[:10] for row in rows], part)
+        for weight, rows in by_weight.items()
+    }
+    tried = {f"ranking {weight:g}": float(np.nanmean(row)) for weight, row in per_user.items()}
+    weight = _least_weight(per_user)
+    fused = by_weight[weight]
     policy = replace(pipeline.policy, ranking_weight=weight)
     best, diversity = tried[f"ranking {weight:g}"], 1.0
     for share in _DIVERSITY[1:]:
@@ -239,16 +231,38 @@ def choose_policy(
             count = min(10, len(near))
             places = rerank_by_margin(row.scores[: len(near)], vectors[near], k=count, weight=share)
             tops.append(near[places])
-        tried[f"diversity {share:g}"] = mean_ndcg_of(tops, part)
+        tried[f"diversity {share:g}"] = float(np.nanmean(_ndcg_of(tops, part)))
         if tried[f"diversity {share:g}"] < best * (1 - _DIVERSITY_COST):
             break
         diversity = share
     return replace(policy, diversity_weight=diversity), tried
 
 
-def mean_ndcg_of(tops: list[npt.NDArray[np.int64]], part: EvaluationPart) -> float:
-    """Return mean NDCG@10 of lists, one a request."""
-    return float(np.nanmean(ranking_metrics(padded(tops), part.relevant, k=10)["ndcg_at_10"]))
+def _fused(row: Shortlist, weight: float) -> Shortlist:
+    """Return a shortlist ordered by another weight; one that was not ranked stays as it is."""
+    if np.isnan(row.ranking).all():
+        return row
+    return fuse(row.items, row.retrieval, row.ranking, weight=weight, by_popularity=False)
+
+
+def _least_weight(per_user: Mapping[float, npt.NDArray[np.float64]]) -> float:
+    """Return the smallest weight that is within one standard error of the best one.
+
+    Retrieval has been chosen on many more events than a few hundred validation users can tell
+    apart: what they cannot tell apart is left to it.
+    """
+    best = max(per_user, key=lambda weight: float(np.nanmean(per_user[weight])))
+    for weight in sorted(per_user):
+        gap = per_user[best] - per_user[weight]
+        error = float(np.nanstd(gap)) / np.sqrt(max(int(np.isfinite(gap).sum()), 1))
+        if float(np.nanmean(gap)) <= error:
+            return weight
+    return best
+
+
+def _ndcg_of(tops: list[npt.NDArray[np.int64]], part: EvaluationPart) -> npt.NDArray[np.float64]:
+    """Return NDCG@10 of lists, one a request: float64 ``(requests,)``."""
+    return ranking_metrics(padded(tops), part.relevant, k=10)["ndcg_at_10"]
 
 
 def padded(tops: list[npt.NDArray[np.int64]], width: int = 10) -> npt.NDArray[np.int64]:

@@ -16,8 +16,8 @@ class RecommenderSettings:
         seed: Of a random split, samples of users and the ranker.
         num_candidates: How many items retrieval hands to the ranker.
         learn_from: What the ranker learns from: logged ``impressions``, or retrieval's
-            ``candidates`` and what was then wanted among them; ``auto`` takes impressions where
-            the log has rows that are not positive.
+            ``candidates`` and what was then wanted among them; ``auto`` tries both where the log
+            has rows that are not positive, and serves the better one end to end on validation.
         epochs: Most passes of the ranker over its rows; early stopping usually ends before.
         batch_size: Rows a step for impressions, requests for candidates; None: the task's own.
         learning_rate: Of the ranker, at its peak; None: its own.

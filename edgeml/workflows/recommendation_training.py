@@ -6,32 +6,23 @@ on the whole log with the same choices: a service that starts tomorrow should kn
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeml.core.files import check_place
 from edgeml.core.progress import Progress, ProgressEvent, silent
 from edgeml.data.interactions.opening import open_log
 from edgeml.data.interactions.preparing import Prepared, prepare
-from edgeml.exporting.ranker_graphs import trace_ranker
-from edgeml.recommending.index.retriever import Retriever
-from edgeml.recommending.pipeline import Pipeline, Policy
-from edgeml.recommending.ranking.ranker import Ranker
 from edgeml.recommending.retrieval.histories import Histories
 from edgeml.recommending.retrieval.model import VectorModel
-from edgeml.runtime.engine import OnnxEngine, SessionSettings
-from edgeml.runtime.host import check_threads
-from edgeml.tasks.recommendation.features import RankingFeatures
-from edgeml.training.recommendation.ranker_loop import TrainedRanker, train_ranker
-from edgeml.training.recommendation.ranker_settings import RankerSettings
 from edgeml.workflows.recommendation_checkpoint import CHECKPOINT, write_recommender
 from edgeml.workflows.recommendation_embeddings import fit_bpr, fit_two_tower, tower_features
 from edgeml.workflows.recommendation_evaluating import Evaluation, evaluate
 from edgeml.workflows.recommendation_first_stage import (
     RetrievalChoice,
-    Systems,
     choose_retrieval,
     fit_systems,
     names_of,
@@ -41,11 +32,15 @@ from edgeml.workflows.recommendation_parts import (
     evaluation_part,
     histories_of,
 )
-from edgeml.workflows.recommendation_ranker import RankerData, choose_policy, ranker_data
+from edgeml.workflows.recommendation_second_stage import (
+    IMPRESSIONS,
+    SecondStage,
+    second_stages,
+    served_ranker,
+    stages,
+)
 from edgeml.workflows.recommendation_settings import RecommenderSettings
-from edgeml.workflows.recommendation_size import choose_size
 
-_POLICY_USERS = 1000
 _MOST_CELLS, _LEAST_USERS = 30_000_000, 50
 
 
@@ -56,31 +51,20 @@ class TrainedRecommender:
     Attributes:
         prepared: The log.
         choice: What validation chose for retrieval.
-        data: The ranker's rows.
-        ranker: The second stage.
+        second: The ranker that is served, and how it was chosen.
+        others: NDCG@10 on validation of each way to learn a ranker.
         contenders: Retrieval models that were trained beside the closed forms.
-        sizes: What each size of the ranker gained and cost, where several were tried.
-        policy: How the stages work together.
-        tried: NDCG@10 on validation of each policy.
         evaluation: On the test part.
         seconds: Wall time.
     """
 
     prepared: Prepared
     choice: RetrievalChoice
-    data: RankerData
-    ranker: TrainedRanker
+    second: SecondStage
+    others: Mapping[str, float]
     contenders: Mapping[str, VectorModel]
-    sizes: list[dict[str, object]]
-    policy: Policy
-    tried: Mapping[str, float]
     evaluation: Evaluation
     seconds: float
-
-    @property
-    def validation_ndcg(self) -> float:
-        """NDCG@10 on validation, end to end."""
-        return self.tried[f"ranking {self.policy.ranking_weight:g}"]
 
 
 def finetune_recommender(
@@ -122,7 +106,6 @@ def train_recommender(
     for note in prepared.notes:
         say(note, stage="read")
     sizes = {"num_users": len(prepared.user_ids), "num_items": prepared.num_items}
-    num_candidates = min(settings.num_candidates, prepared.num_items - 1)
     validation = evaluation_part(prepared, "validation")
     evaluation_part(prepared, "test")  # refused before the work, not after it
     say("choosing retrieval on validation", stage="retrieval")
@@ -134,37 +117,17 @@ def train_recommender(
     choice = choose_retrieval(
         prepared.train, sample, **sizes, in_time=in_time, contenders=contenders
     )
-    say("gathering the ranker's rows", stage="ranker")
-    rows = ranker_data(prepared, choice, sample, learn_from=settings.learn_from, seed=settings.seed)
-    ranker, sizes_tried = _ranker(
-        rows, settings, report=lambda note: say(note, stage="ranker"), candidates=num_candidates
-    )
-    say("choosing how the stages share the score", stage="policy")
     systems = fit_systems(validation.known, choice, **sizes, contenders=contenders)
-    policy = Policy(num_candidates=num_candidates)
-    with served_ranker(ranker) as scorer:
-        pipeline = _pipeline(systems, rows.features, validation, scorer, policy)
-        asked = sample.sample(_POLICY_USERS, seed=settings.seed)
-        policy, tried = choose_policy(pipeline, asked, systems.likeness)
-        evaluation = _evaluation(
-            prepared,
-            choice,
-            rows.features,
-            scorer,
-            policy,
-            contenders=contenders,
-            settings=settings,
-            progress=progress,
-        )
+    found = second_stages(prepared, choice, systems, sample, settings, say=say)
+    evaluation = _evaluation(
+        prepared, choice, found, contenders=contenders, settings=settings, progress=progress
+    )
     return TrainedRecommender(
         prepared=prepared,
         choice=choice,
-        data=rows,
-        ranker=ranker,
+        second=found[0],
+        others={row.learnt_from: round(row.validation_ndcg, 5) for row in found},
         contenders=contenders,
-        sizes=sizes_tried,
-        policy=policy,
-        tried=tried,
         evaluation=evaluation,
         seconds=time.monotonic() - start,
     )
@@ -200,25 +163,16 @@ def _contenders(
     return found
 
 
-def served_ranker(trained: TrainedRanker) -> Ranker:
-    """Return a trained ranker as it is served: its graph, on one thread."""
-    model = trace_ranker(trained.module, trained.fields)
-    engine = OnnxEngine(model.SerializeToString(), settings=SessionSettings(num_threads=1))
-    return Ranker(engine, trained.fields)
-
-
 def _evaluation(
     prepared: Prepared,
     choice: RetrievalChoice,
-    features: RankingFeatures,
-    scorer: Ranker,
-    policy: Policy,
+    found: list[SecondStage],
     *,
     contenders: Mapping[str, VectorModel],
     settings: RecommenderSettings,
     progress: Progress,
 ) -> Evaluation:
-    """Evaluate on test, with every model fitted on what was known before it."""
+    """Evaluate on test, with every model of retrieval fitted on what was known before it."""
     part = evaluation_part(prepared, "test")
     part = part.sample(settings.judged_on or len(part), seed=settings.seed)
     systems = fit_systems(
@@ -228,63 +182,18 @@ def _evaluation(
         num_items=prepared.num_items,
         contenders=contenders,
     )
-    return evaluate(
-        prepared,
-        part,
-        _pipeline(systems, features, part, scorer, policy),
-        dict(names_of(systems)),
-        systems.likeness,
-        shown_to=settings.judged_on,
-        progress=progress,
-    )
-
-
-def _pipeline(
-    systems: Systems,
-    features: RankingFeatures,
-    part: EvaluationPart,
-    scorer: Ranker,
-    policy: Policy,
-) -> Pipeline:
-    return Pipeline(
-        source=Retriever.build(systems.served),
-        popular=systems.popularity,
-        features=features,
-        known=features.index(part.known),
-        ranker=scorer,
-        policy=policy,
-    )
-
-
-def _ranker(
-    rows: RankerData,
-    settings: RecommenderSettings,
-    *,
-    report: Callable[[str], None],
-    candidates: int,
-) -> tuple[TrainedRanker, list[dict[str, object]]]:
-    """Train the ranker, of the size that was asked for or of the one that is worth most."""
-    chosen = _ranker_settings(settings, rows.objective)
-    fields = rows.features.fields
-    if settings.hidden is not None:
-        return train_ranker(fields, rows.train, rows.validation, chosen, report=report), []
-    ranker, tried = choose_size(
-        fields, rows.train, rows.validation, chosen, num_candidates=candidates, report=report
-    )
-    return ranker, [row.to_json() for row in tried]
-
-
-def _ranker_settings(settings: RecommenderSettings, objective: str) -> RankerSettings:
-    pointwise = objective == "pointwise"
-    batch_size = settings.batch_size or (1024 if pointwise else 32)
-    base = RankerSettings()
-    return replace(
-        base,
-        objective=objective,  # type: ignore[arg-type]
-        hidden=settings.hidden or base.hidden,
-        max_epochs=settings.epochs,
-        batch_size=batch_size,
-        learning_rate=settings.learning_rate or base.learning_rate,
-        seed=settings.seed,
-        num_threads=check_threads(settings.num_threads),
-    )
+    best = found[0]
+    shown = next((row for row in found if row.learnt_from == IMPRESSIONS), None)
+    with contextlib.ExitStack() as opened:
+        scorer = opened.enter_context(served_ranker(best.ranker))
+        judged = opened.enter_context(served_ranker(shown.ranker)) if shown else None
+        return evaluate(
+            prepared,
+            part,
+            stages(systems, best.data.features, part, scorer, best.policy),
+            dict(names_of(systems)),
+            systems.likeness,
+            of_impressions=judged,
+            shown_to=settings.judged_on,
+            progress=progress,
+        )

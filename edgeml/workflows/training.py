@@ -185,8 +185,8 @@ def _finetune_recommender(
     )
     return Finetuned(
         checkpoint=out,
-        accuracy=made.validation_ndcg,
-        epochs=math.ceil(made.ranker.epochs),
+        accuracy=made.second.validation_ndcg,
+        epochs=math.ceil(made.second.ranker.epochs),
         seconds=made.seconds,
         metrics=plain(made.evaluation.metrics),
     )

@@ -57,7 +57,8 @@ class RankingFeatures:
         item_codes: int64 ``(items,)``: what the ranker reads as an item's code; 0 where train has
             too few events to learn one.
         timezone_hours: Of the hour of the day, ahead of UTC.
-        with_retrieval: Whether scores and ranks of retrieval are among the inputs.
+        with_retrieval: Whether scores and ranks of retrieval are among the inputs, as they are of
+            a ranker that learns from retrieval's candidates.
     """
 
     users: EncodedTable
@@ -88,7 +89,8 @@ class RankingFeatures:
             crosses=(),
             heads=(
                 Head(name="positive", kind="binary"),
-                *(Head(name=name, kind=kind) for name, kind in self.signals),
+                # Of candidates that nobody was shown there is nothing else to learn.
+                *(() if self.with_retrieval else (Head(name=n, kind=k) for n, k in self.signals)),
             ),
         )
 

@@ -215,7 +215,7 @@ def test_every_figure_can_be_recomputed(place: Path) -> None:
     for system, figures in metrics["systems"].items():
         for name in ("ndcg_at_10", "recall_at_10", "coverage", "gini", "novelty"):
             assert again[system][name] == pytest.approx(figures[name]), (system, name)
-    assert again["end_to_end"]["auc"] == pytest.approx(metrics["impressions"]["auc"])
+    assert again["impressions_ranker"]["auc"] == pytest.approx(metrics["impressions"]["auc"])
     assert "logging policy" in metrics["impressions"]["conditioned_on"]
     # By hand, and not by the code that made it.
     relevant = {int(user): set() for user in top.users}
