@@ -128,7 +128,7 @@ def test_a_ranker_without_hidden_products_is_refused():
     shallow = WideAndDeep(FIELDS, RankerSettings(hidden=(4,)), ranker_rows(100)).eval()
     graph = trace_ranker(shallow, FIELDS)
     for node in list(graph.graph.node):
-        if node.op_type == "MatMul":
+        if node.op_type in ("MatMul", "Gemm"):
             node.op_type = "Mul"
     with pytest.raises(ExportError, match="no hidden layer"):
         ranker_candidates(graph, [], TYPES)
