@@ -102,8 +102,9 @@ def test_bad_requests_are_refused_and_no_candidate_is_no_score(exported):
         holes[2, 0] = np.nan
         with pytest.raises(InputError, match="NaN"):
             ranker.score(**{**feed, "candidate_numbers": holes})
+        beyond = feed["candidate_ids"] + np.array([0, 30])
         with pytest.raises(InputError, match="'author'"):
-            ranker.score(**{**feed, "candidate_ids": feed["candidate_ids"] + 30})
+            ranker.score(**{**feed, "candidate_ids": beyond})
         with pytest.raises(InputError, match="5 candidates have codes and 4 have numbers"):
             ranker.score(**{**feed, "candidate_numbers": feed["candidate_numbers"][:4]})
 
