@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgeml.errors import InputError
 from edgeml.core.factories import looks_like_factory
+from edgeml.errors import InputError
 from edgeml.exporting.from_factory import open_factory
 
 CODE = """
