@@ -128,7 +128,9 @@ def _configure_images(images: argparse._ArgumentGroup) -> None:
 def _given(arguments: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the options that the user gave; a switch that is off was not given."""
     found = {name: getattr(arguments, name) for name in names}
-    return {name: value for name, value in found.items() if value not in (None, False)}
+    return {
+        name: value for name, value in found.items() if value is not None and value is not False
+    }
 
 
 def _text_settings(arguments: argparse.Namespace) -> Any:

@@ -84,10 +84,12 @@ def finetune_images(
     """
     check_image_size(image_size)
     from edgeml.training import unfinished
+    from edgeml.training.automatic import automatic_settings
     from edgeml.training.checkpoint import check_checkpoint_place, write_checkpoint
     from edgeml.training.image_models import find_image_model
     from edgeml.workflows.training_report import training_page
 
+    automatic_settings(1, overrides)  # a setting out of its range is told before data is read
     check_checkpoint_place(place)
     state = unfinished.state_place(place)
     unfinished.check_state_place(state)

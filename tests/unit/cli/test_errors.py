@@ -70,7 +70,7 @@ CASES = (
     RequestCase(
         id="no-data",
         arguments=("finetune", "--data", "no-such", "--out", "c"),
-        says="neither a data set (fashion-mnist) nor a folder",
+        says="neither a data set (fashion-mnist, neu-det) nor a folder",
     ),
     RequestCase(
         id="task",
