@@ -125,6 +125,16 @@ def finetune(
     if weights not in ("pretrained", "random"):
         raise InputError(f"weights is {weights!r}; 'pretrained' or 'random' was expected")
     if task == RECOMMENDATION_TASK:
+        if resume:
+            raise InputError(
+                f"an interrupted training of a {task} cannot go on; leave resume out",
+                item="--resume",
+            )
+        if model is not None:
+            raise InputError(
+                f"a {task} has no model by name; leave it out and give settings instead",
+                item="--model",
+            )
         return _finetune_recommender(data, schema, Path(out), settings, progress)
     if task == TEXT_TASK:
         from edgeml.training.text_settings import TextTrainingSettings

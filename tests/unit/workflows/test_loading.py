@@ -136,7 +136,7 @@ class ContractCase:
         ContractCase(
             id="other-task",
             change=lambda value: value.update(task="recommendation"),
-            says="this edgeml runs image-classification, text-classification, tensor",
+            says="does not list 'recommendation/description.json'",
         ),
         ContractCase(
             id="contract-of-another-task",

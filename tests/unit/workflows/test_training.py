@@ -105,7 +105,10 @@ def test_missing_starter_weights_never_become_random_ones(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"task": "poetry"}, "image-classification or text-classification was expected"),
+        (
+            {"task": "poetry"},
+            "image-classification, text-classification, recommendation was expected",
+        ),
         ({"image_size": 15}, "16 to 1024"),
         ({"image_size": 1025}, "16 to 1024"),
         ({"weights": "imagenet"}, "'pretrained' or 'random'"),

@@ -272,7 +272,8 @@ def test_a_length_beyond_the_model_is_refused(made: Made, tmp_path: Path) -> Non
         ({"task": "text-classification", "image_size": 96}, "--image-size: image_size is for"),
         ({"text_column": "text"}, "--text-column: text_column is for text-classification"),
         ({"multi_label_separator": ";"}, "--multi-label: multi_label_separator is for"),
-        ({"resume": True}, "--resume: resume is for text-classification"),
+        ({"task": "recommendation", "resume": True}, "--resume: an interrupted training"),
+        ({"task": "recommendation", "model": "bpr"}, "--model: a recommendation has no model"),
         ({"settings": TextTrainingSettings()}, "TrainingSettings was expected for image"),
         (
             {"task": "text-classification", "settings": edgeml.TrainingSettings()},
@@ -318,9 +319,9 @@ def test_the_command_line_trains_and_prints_one_object(
     ("arguments", "says"),
     [
         (("--max-length", 20), "--max-length: this option is for text-classification"),
-        (("--precision", "fp32"), "--precision: this option is for text-classification"),
-        (("--class-weights", "none"), "--class-weights: this option is for"),
-        (("--resume",), "--resume: resume is for text-classification"),
+        (("--task", "recommendation", "--precision", "fp32"), "--precision: this option is for"),
+        (("--task", "recommendation", "--class-weights", "none"), "--class-weights: this option"),
+        (("--task", "recommendation", "--resume"), "--resume: this option is for"),
         (("--multi-label", ";"), "--multi-label: "),
         (("--task", "text-classification", "--image-size", 96), "--image-size: "),
         (("--task", "text-classification", "--max-length", 2), "max_length is 2"),

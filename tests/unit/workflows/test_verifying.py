@@ -227,8 +227,8 @@ CASES = (
     DamageCase(
         id="another-task",
         damage=lambda place: spoil(place, lambda value: value.update(task="recommendation")),
-        check="golden preprocessing",
-        says="its task is 'recommendation'",
+        check="golden fp32",
+        says="does not list 'recommendation/description.json'",
     ),
     DamageCase(
         id="contract-out-of-order",
