@@ -41,7 +41,7 @@ class RecommenderSettings:
     learning_rate: float | None = None
     hidden: tuple[int, ...] | None = (64, 32)
     num_threads: int | None = None
-    chosen_on: int = 1500
+    chosen_on: int = 6000
     judged_on: int | None = None
     contenders: tuple[str, ...] = ()
     refit: bool = True

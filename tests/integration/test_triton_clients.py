@@ -95,6 +95,7 @@ class TestSharedMemoryOverHttp(TritonContract):
 def test_every_client_gives_the_same_answers_and_names_the_same_server(server, tiny, lookup, rng):
     images = rng.integers(0, 256, (70, 8, 8, 3), dtype=np.uint8)
     expected = run_file(tiny.path / "variants/int8/model.onnx", images)
+    before = known_regions(server)  # another test's request may have been given up: its rests there
     served_by = set()
     for way in WAYS:
         engine = connected(server, way)
@@ -112,12 +113,13 @@ def test_every_client_gives_the_same_answers_and_names_the_same_server(server, t
         other.close()
     assert served_by == {"triton/cpu/int8/1"}
     assert segments() == []
-    assert known_regions(server) == []
+    assert known_regions(server) == before
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_eight_threads_get_their_own_answers(server, tiny, rng, way):
     images = rng.integers(0, 256, (8, 50, 1, 8, 8, 3), dtype=np.uint8)
+    before = known_regions(server)
     engine = connected(server, way)
     with ThreadPoolExecutor(max_workers=8) as pool:
         answers = list(
@@ -127,9 +129,9 @@ def test_eight_threads_get_their_own_answers(server, tiny, rng, way):
         )
     expected = run_file(tiny.path / "variants/int8/model.onnx", images.reshape(400, 8, 8, 3))
     np.testing.assert_allclose(np.reshape(answers, (400, -1)), expected, atol=1e-6)
-    assert len(known_regions(server)) <= 8
+    assert len(known_regions(server)) <= len(before) + 8
     engine.close()
-    assert known_regions(server) == []
+    assert known_regions(server) == before
 
 
 def test_an_event_loop_has_many_calls_under_way(server, tiny, rng):
