@@ -64,7 +64,7 @@ class Candidate:
         memory_mb: Memory of the processes that answer.
         bounds: How it stands to each thing that was asked for.
         needs: Figures of the real host that the model lacks.
-        provisional: Whether its row is invalid, as all are.
+        provisional: Whether its row is invalid.
     """
 
     target: str
@@ -171,13 +171,12 @@ def candidates_of(
 ) -> list[Candidate]:
     """Return each target as a candidate.
 
-    Those whose single-stream row is invalid are left out. Where that leaves nobody, because the
-    machine was not quiet, those whose answers were right stay, and are marked as provisional.
+    Those whose answers were wrong are left out. A row that is invalid because the machine was not
+    quiet stays and is marked as provisional: to leave it out would recommend another for its noise.
     """
     single = [row for row in rows if row.scenario == "single-stream" and row.service_sample_ms.size]
-    usable = [row for row in single if row.valid]
     found = []
-    for row in usable or [row for row in single if not row.wrong]:
+    for row in (row for row in single if not row.wrong):
         name = row.subject.target
         remote = row.subject.placement == "remote"
         kind, p50, p99 = _latency(name, rows, level, services[name], modelled=_is_modelled(row))
@@ -192,7 +191,7 @@ def candidates_of(
                 accuracy=row.subject.accuracy,
                 memory_mb=memory_mb.get(name),
                 bounds=_bounds(level, p99, row.subject.accuracy, memory_mb.get(name)),
-                provisional=not usable,
+                provisional=not row.valid,
                 needs=_NEEDS if kind == "modelled" and name != "edge" and not remote else (),
             )
         )

@@ -37,7 +37,7 @@ def recommend(candidates: Sequence[Candidate], level: ServiceLevel) -> dict[str,
     chosen = _choose(candidates, level)
     reason = _reason(chosen, candidates, level)
     if chosen.provisional:
-        reason = f"provisional, since no row is valid (measure again on a quiet machine): {reason}"
+        reason = f"provisional, since its row is invalid (measure again on a quiet machine): {reason}"
     return _result(chosen, reason, chosen.margin, level, candidates)
 
 
@@ -65,7 +65,7 @@ def _reason(chosen: Candidate, candidates: Sequence[Candidate], level: ServiceLe
     if not chosen.bounds:
         others = [row for row in candidates if row is not chosen]
         if not others:
-            return f"{chosen.target}: {label}; it is the only valid row, and no bound was given"
+            return f"{chosen.target}: {label}; it is the only row, and no bound was given"
         second = min(others, key=_speed)
         ratio = _speed(second) / _speed(chosen)
         return f"{chosen.target}: {label}, {ratio:.2f}x below {second.target}; no bound was given"

@@ -103,7 +103,15 @@ def test_on_a_machine_that_is_not_quiet_the_advice_is_provisional() -> None:
     runs = [record([1.0] * 200), record([2.0] * 200)]
     found = advise([make_row(subject("edge"), runs)], ServiceLevel())
     assert (found["target"], found["provisional"]) == ("edge", True)
-    assert found["reason"].startswith("provisional, since no row is valid")
+    assert found["reason"].startswith("provisional, since its row is invalid")
+
+
+def test_a_disturbed_row_is_not_a_reason_to_recommend_another() -> None:
+    runs = [record([1.0] * 200), record([2.0] * 200)]
+    rows = [make_row(subject("edge"), runs), single("triton-grpc", 6.0)]
+    found = advise(rows, ServiceLevel())
+    assert [row.valid for row in rows] == [False, True]
+    assert (found["target"], found["provisional"]) == ("edge", True)
 
 
 def test_only_the_servers_own_part_queues() -> None:
