@@ -37,7 +37,9 @@ def recommend(candidates: Sequence[Candidate], level: ServiceLevel) -> dict[str,
     chosen = _choose(candidates, level)
     reason = _reason(chosen, candidates, level)
     if chosen.provisional:
-        reason = f"provisional, since its row is invalid (measure again on a quiet machine): {reason}"
+        reason = (
+            f"provisional, since its row is invalid (measure again on a quiet machine): {reason}"
+        )
     return _result(chosen, reason, chosen.margin, level, candidates)
 
 
