@@ -13,6 +13,7 @@ from edgeml.core.progress import Progress, silent
 from edgeml.workflows.pictures import latency_picture, pareto_picture
 from edgeml.workflows.reporting import Picture
 from edgeml.workflows.training_report import training_pictures, training_tables
+from export.comparison_rows import comparison_row
 
 _COMPARED = 2000
 
@@ -175,26 +176,7 @@ def _compare(checkpoint: Path, bundle: edgeml.Bundle, repository: Path) -> list[
         compared = edgeml.compare(predictors, tensors, baseline="edge fp32", labels=labels)
         for predictor in predictors.values():
             predictor.close()
-    return [_row(comparison, manifest) for comparison in compared]
-
-
-def _row(comparison: edgeml.Comparison, manifest: Any) -> dict[str, Any]:
-    target, _, name = comparison.target.partition(" ")
-    variant = manifest.variant(name) if target != "torch" else None
-    return {
-        **comparison.to_json(),
-        "target": target,
-        "name": name,
-        "precision": variant.precision if variant else name,
-        "engine": variant.engine if variant else "torch",
-        "size_bytes": variant.size_bytes if variant else None,
-        "agreement": None,
-        "verdict": variant.verdict if variant else "reference",
-        "reason": variant.reason if variant else "the checkpoint itself",
-        "samples": _COMPARED,
-        "threads": 1,
-        "batch": 1,
-    }
+    return [comparison_row(comparison, manifest, samples=_COMPARED) for comparison in compared]
 
 
 def _metrics(trained: Any, exported: Any, version: int) -> dict[str, Any]:

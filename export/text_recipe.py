@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 import edgeml
 from edgeml.core.progress import Progress, silent
+from export.comparison_rows import comparison_row
 
 _COMPARED = 500
 _AGREED = 1000
@@ -137,7 +138,7 @@ def _compare(
     compared = edgeml.compare({**opened, **remote}, texts, baseline="edge fp32", labels=targets)
     for predictor in opened.values():
         predictor.close()
-    rows = [_row(comparison, manifest, len(texts)) for comparison in compared]
+    rows = [comparison_row(comparison, manifest, samples=len(texts)) for comparison in compared]
     kept = {variant.name for variant in manifest.variants}
     return rows + [
         {"target": "candidate", **row} for row in exported.rows if row["name"] not in kept
@@ -160,25 +161,6 @@ def _agreement(
             abs(a.scores[label] - b.scores[label]) for a, b in pairs for label in a.scores
         )
     return figures
-
-
-def _row(comparison: edgeml.Comparison, manifest: Any, samples: int) -> dict[str, Any]:
-    target, _, name = comparison.target.partition(" ")
-    variant = manifest.variant(name) if target != "torch" else None
-    return {
-        **comparison.to_json(),
-        "target": target,
-        "name": name,
-        "precision": variant.precision if variant else name,
-        "engine": variant.engine if variant else "torch",
-        "size_bytes": variant.size_bytes if variant else None,
-        "agreement": None,
-        "verdict": variant.verdict if variant else "reference",
-        "reason": variant.reason if variant else "the checkpoint itself",
-        "samples": samples,
-        "threads": 1,
-        "batch": 1,
-    }
 
 
 def _metrics(trained: Any, exported: Any, version: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 import edgeml
 from edgeml.core.timing import Latency
 from export import image_recipe, text_recipe
+from export.comparison_rows import comparison_row
 from tests.trained import Trained
 
 LATENCY = Latency(
@@ -54,9 +55,7 @@ def test_a_row_names_engine_and_precision(target: str, trained: Trained) -> None
     found = edgeml.Comparison(
         target=target, served_by="s", latency=LATENCY, accuracy=0.5, accuracy_drop=0.0
     )
-    for row in (
-        image_recipe._row(found, trained.manifest),
-        text_recipe._row(found, trained.manifest, 6),
-    ):
-        assert row["precision"] == target.split(" ")[1]
-        assert row["engine"] == ("torch" if target.startswith("torch") else "onnxruntime")
+    row = comparison_row(found, trained.manifest, samples=6)
+    assert row["precision"] == target.split(" ")[1]
+    assert row["engine"] == ("torch" if target.startswith("torch") else "onnxruntime")
+    assert row["samples"] == 6

@@ -282,4 +282,5 @@ def test_what_cannot_be_listened_on_is_said(bundles: dict[str, Bundle], start: S
 
 
 def test_scores_are_plain_json(start: Start) -> None:
-    json.dumps(start("text")(value={"text": "good"}).body, allow_nan=False)
+    body = start("text")(value={"text": "good"}).body
+    assert json.loads(json.dumps(body, allow_nan=False)) == body
