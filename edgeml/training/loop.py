@@ -7,11 +7,10 @@ killed training goes on to the same weights, bit for bit on the same threads.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,11 +29,18 @@ from edgeml.training.image_optimizing import (
     ImageLoss,
     blended,
     distillation_loss,
-    grouped,
     make_optimizer,
     rate_share,
     set_dropout,
     set_norm_momentum,
+)
+from edgeml.training.run_state import (
+    grouped,
+    no_number,
+    own_threads_and_seed,
+    packed,
+    restore_chance,
+    restore_moments,
 )
 from edgeml.training.settings import TrainingSettings
 from edgeml.training.unfinished import Saving
@@ -71,7 +77,7 @@ def train(
         DataError: The loss became NaN or infinite, or the unfinished training is damaged.
         InputError: There is no unfinished training to resume, or it is another one.
     """
-    with _torch_state(settings):
+    with own_threads_and_seed(num_threads=settings.num_threads, seed=settings.seed):
         run = _Run(model, data, normalisation, settings, head)
         return run.fit(validation, saving, progress)
 
@@ -185,7 +191,7 @@ class _Run:
         loss = self._forward(picks)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise _no_number(value, self.step)
+            raise no_number(value, self.step)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _MAX_NORM)
         optimizer.step()
@@ -258,7 +264,7 @@ class _Run:
         """Return the figures of the present weights, and what they are compared by."""
         logits = evaluate_logits(self.model, validation, self.normalisation)
         if not np.isfinite(logits).all():
-            raise _no_number(math.nan, self.step)
+            raise no_number(math.nan, self.step)
         loss = figures.negative_log_likelihood(logits, validation.targets)
         accuracy = figures.accuracy_of(logits, validation.targets)
         f1 = figures.macro_f1(logits, validation.targets)
@@ -271,14 +277,7 @@ class _Run:
 
     def _save(self, saving: Saving) -> None:
         parts = {"weights": self.model.state_dict(), "average": self.average, "kept": self.kept}
-        tensors = {
-            f"{part}/{name}": value for part, rows in parts.items() for name, value in rows.items()
-        }
-        state: Any = self.optimizer.state_dict()
-        for index, moments in state["state"].items():
-            tensors.update({f"moments/{index}/{name}": value for name, value in moments.items()})
-        tensors["chance/order"] = self.generator.get_state()
-        tensors["chance/torch"] = torch.get_rng_state()
+        tensors = packed(parts, self.optimizer, self.generator)
         values = {
             "step": self.step,
             "smoothed": self.smoothed,
@@ -301,8 +300,7 @@ class _Run:
             for name in ("average", "kept"):
                 setattr(self, name, self._as_weights(parts.get(name, {})))
             self._restore_moments(parts.get("moments", {}))
-            self.generator.set_state(parts["chance"]["order"])
-            torch.set_rng_state(parts["chance"]["torch"])
+            restore_chance(self.generator, parts["chance"])
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as exc:
             reason = f"the unfinished training is damaged ({exc!r}); train without --resume"
             raise DataError(source=str(saving.place), reason=reason) from exc
@@ -314,35 +312,16 @@ class _Run:
         return {name: torch.empty_like(state[name]).copy_(value) for name, value in rows.items()}
 
     def _restore_moments(self, rows: Mapping[str, Tensor]) -> None:
-        moments: dict[int, dict[str, Tensor]] = {}
         parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
+        laid_out = {}
         for name, value in rows.items():
-            index, _, rest = name.partition("/")
-            like = parameters[int(index)]
+            like = parameters[int(name.partition("/")[0])]
             if value.shape == like.shape and value.ndim:
                 value = torch.empty_like(like, requires_grad=False).copy_(value)
-            moments.setdefault(int(index), {})[rest] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+            laid_out[name] = value
+        restore_moments(self.optimizer, laid_out)
 
 
 def _lay_out(model: nn.Module, compute: Compute) -> None:
     layout = torch.channels_last if compute.channels_last else torch.contiguous_format
     model.to(memory_format=layout)  # type: ignore[call-overload]
-
-
-def _no_number(value: float, step: int) -> DataError:
-    reason = f"the loss is {value} at step {step}; lower the learning rate"
-    return DataError(source="training", reason=reason)
-
-
-@contextlib.contextmanager
-def _torch_state(settings: TrainingSettings) -> Iterator[None]:
-    """Give the run its threads and its seed, and give the caller's back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.num_threads or threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)

@@ -6,10 +6,9 @@ that is evaluated beside them. The last batch of an epoch may be small: layer no
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +21,14 @@ from edgeml.core.signature import Tensors
 from edgeml.errors import DataError
 from edgeml.tasks.text import EncodedText, length_batches
 from edgeml.training import figures, unfinished
+from edgeml.training.run_state import (
+    grouped,
+    no_number,
+    own_threads_and_seed,
+    packed,
+    restore_chance,
+    restore_moments,
+)
 from edgeml.training.text_history import LabelledTexts, TextHistory
 from edgeml.training.text_optimizing import Loss, make_optimizer, rate_share
 from edgeml.training.text_precision import UsedPrecision, choose_precision
@@ -61,7 +68,7 @@ def train_text(
         DataError: A loss became NaN or infinite, or the unfinished training is damaged.
         InputError: There is no unfinished training to resume, or it is another one.
     """
-    with _torch_state(settings):
+    with own_threads_and_seed(num_threads=settings.num_threads, seed=settings.seed):
         return _Run(model, data, collate, settings, progress).fit(validation, saving)
 
 
@@ -172,7 +179,7 @@ class _Run:
         optimizer.zero_grad(set_to_none=True)
         value = self._backward(batch, bf16=self.bf16)
         if not math.isfinite(value):
-            raise _no_number(value, self.step)
+            raise no_number(value, self.step)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _MAX_NORM)
         optimizer.step()
         self.step += 1
@@ -239,7 +246,7 @@ class _Run:
         """Return the figures of the present weights, and what they are compared by."""
         logits = evaluate_logits(self.model, validation.rows, self.collate)
         if not np.isfinite(logits).all():
-            raise _no_number(math.nan, self.step)
+            raise no_number(math.nan, self.step)
         loss = figures.negative_log_likelihood(logits, validation.targets)
         accuracy = figures.accuracy_of(logits, validation.targets)
         f1 = figures.macro_f1(logits, validation.targets)
@@ -258,14 +265,7 @@ class _Run:
     def _save(self, saving: Saving) -> None:
         parts: dict[str, Mapping[str, Tensor]]
         parts = {"weights": self.parameters, "average": self.average, "kept": self.kept}
-        tensors = {
-            f"{part}/{name}": value for part, rows in parts.items() for name, value in rows.items()
-        }
-        state: Any = self.optimizer.state_dict()
-        for index, moments in state["state"].items():
-            tensors.update({f"moments/{index}/{name}": value for name, value in moments.items()})
-        tensors["chance/order"] = self.generator.get_state()
-        tensors["chance/torch"] = torch.get_rng_state()
+        tensors = packed(parts, self.optimizer, self.generator)
         values = {
             "step": self.step,
             "smoothed": self.smoothed,
@@ -280,40 +280,13 @@ class _Run:
             self.history = TextHistory(**values["history"])
             self.step, self.smoothed = values["step"], values["smoothed"]
             self.best = (values["best"][0], values["best"][1])
-            parts: dict[str, dict[str, Tensor]] = {}
-            for name, value in tensors.items():
-                part, _, rest = name.partition("/")
-                parts.setdefault(part, {})[rest] = value
+            parts = grouped(tensors)
             self._put({name: parts["weights"][name] for name in self.parameters})
             self.average = parts.get("average", {})
             self.kept = parts["kept"]
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in parts["moments"].items():
-                index, _, rest = name.partition("/")
-                moments.setdefault(int(index), {})[rest] = value
-            state = {**self.optimizer.state_dict(), "state": moments}
-            self.optimizer.load_state_dict(state)
-            self.generator.set_state(parts["chance"]["order"])
-            torch.set_rng_state(parts["chance"]["torch"])
+            restore_moments(self.optimizer, parts["moments"])
+            restore_chance(self.generator, parts["chance"])
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as exc:
             reason = f"the unfinished training is damaged ({exc!r}); train without --resume"
             raise DataError(source=str(saving.place), reason=reason) from exc
         self.history.resumed += 1
-
-
-def _no_number(value: float, step: int) -> DataError:
-    reason = f"the loss is {value} at step {step}; lower the learning rate"
-    return DataError(source="training", reason=reason)
-
-
-@contextlib.contextmanager
-def _torch_state(settings: TextTrainingSettings) -> Iterator[None]:
-    """Give the run its threads and its seed, and give the caller's back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.num_threads or threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
