@@ -134,8 +134,12 @@ def test_tokenizing_alone(benchmark, bundle: Callable[[str], edgeml.Bundle]) -> 
     model = Model(bundle=bundle("small"), origin=SEEDED)
     task = task_of(model.bundle)
     benchmark.group = "a string to its label, one thread"
-    benchmark.pedantic(task.prepare, args=(" ".join(_WORDS),), rounds=1000, warmup_rounds=20)
+    encoded = benchmark.pedantic(
+        task.prepare, args=(" ".join(_WORDS),), rounds=1000, warmup_rounds=20
+    )
     keep(benchmark, model, f"-/-/{model.bundle.manifest.chosen}/-", threads=1, batch=1)
+    # Each of these words is a token of its own, between the two special ones.
+    assert (len(encoded.ids), encoded.truncated) == (len(_WORDS) + 2, False)
 
 
 def _classifier(folder: Path, name: str) -> Path:
