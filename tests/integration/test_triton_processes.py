@@ -38,7 +38,8 @@ def served(repository: Path, temporary: Path):
     environment = {**os.environ, "TMPDIR": str(temporary)}
     command = [*SERVE, *PORTS, "--repository", str(repository)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as process:
+    # A run below nohup ignores SIGHUP and hands that on; the verb is tried as a terminal starts it.
+    with subprocess.Popen(command, env=environment, preexec_fn=_hear_hangups, **pipes) as process:
         try:
             yield process
         finally:
@@ -46,6 +47,10 @@ def served(repository: Path, temporary: Path):
             for pid in naming(repository):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _hear_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def naming(repository: Path) -> list[int]:
