@@ -18,6 +18,7 @@ RECIPES = {
     "video": video,
     "defects": defects,
 }
+_RESUMABLE = ("clothing", "defects")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,16 +34,25 @@ def _run(argv: list[str] | None) -> int:
     )
     parser.add_argument("--artifacts", default="artifacts", type=Path, help="folder of results")
     parser.add_argument("--repository", default="triton_repo", type=Path)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="take trainings that are finished, go on with a killed one",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
     presets = RECIPES[arguments.name].PRESETS
     if arguments.preset not in presets:
         parser.error(f"there is no preset '{arguments.preset}'; choose from {', '.join(presets)}")
+    if arguments.resume and arguments.name not in _RESUMABLE:
+        parser.error(f"'{arguments.name}' cannot be resumed; run it without --resume")
+    resumed = {"resume": True} if arguments.resume else {}
     with progress_printer(silent=arguments.json) as progress:
         report = RECIPES[arguments.name].run(
             preset=arguments.preset,
             place=arguments.artifacts / arguments.name,
             repository=arguments.repository,
+            **resumed,
             progress=progress,
         )
     if arguments.json:

@@ -45,9 +45,19 @@ PRESETS: Mapping[str, ImageRecipe] = {
 
 
 def run(
-    *, preset: str, place: Path, repository: Path, progress: Progress = silent
+    *,
+    preset: str,
+    place: Path,
+    repository: Path,
+    resume: bool = False,
+    progress: Progress = silent,
 ) -> edgeml.Report:
     """Run the recipe; see :func:`export.image_recipe.run_image_recipe`."""
     return run_image_recipe(
-        PRESETS[preset], preset=preset, place=place, repository=repository, progress=progress
+        PRESETS[preset],
+        preset=preset,
+        place=place,
+        repository=repository,
+        resume=resume,
+        progress=progress,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from edgeml.workflows.pictures import latency_picture, pareto_picture
 from edgeml.workflows.reporting import Picture
 from edgeml.workflows.training_report import training_pictures, training_tables
 from export.comparison_rows import comparison_row
+from export.trainings import Training, train
 
 _COMPARED = 2000
 
@@ -53,6 +54,7 @@ def run_image_recipe(
     preset: str,
     place: Path,
     repository: Path,
+    resume: bool = False,
     progress: Progress = silent,
 ) -> edgeml.Report:
     """Run an image recipe.
@@ -62,12 +64,15 @@ def run_image_recipe(
         preset: Its name, for the report.
         place: Folder for checkpoint, bundle and report.
         repository: The Triton repository to publish to.
+        resume: Whether to take trainings that are finished in ``place``, and to go on with a killed
+            one.
         progress: Told of each step.
 
     Returns:
         The report that was written to ``place``.
     """
-    trained = _train(recipe, place / "checkpoint", progress)
+    trainings = _trainings(recipe, place, resume=resume, progress=progress)
+    trained = trainings[0]
     exported = edgeml.export(
         trained.checkpoint,
         out=place / "bundle",
@@ -81,7 +86,7 @@ def run_image_recipe(
         raise edgeml.EdgemlError(f"the new bundle fails {', '.join(failed)}; see edgeml verify")
     published = edgeml.publish(exported.bundle, repository=repository)
     rows = _compare(trained.checkpoint, exported.bundle, repository)
-    metrics = _metrics(trained, exported, published.version) | _seeds(recipe, place, progress)
+    metrics = _metrics(trained, exported, published.version) | _seeds(recipe, trainings)
     training = edgeml.training_report(trained.checkpoint)
     tables = training_tables({}, training)
     if recipe.robustness:
@@ -116,35 +121,38 @@ def run_image_recipe(
     return report
 
 
-def _train(recipe: ImageRecipe, place: Path, progress: Progress, **changes: Any) -> Any:
+def _asked(recipe: ImageRecipe, **changes: Any) -> dict[str, Any]:
     settings = recipe.settings
     if settings is not None and changes:
         settings = replace(settings, **changes)
-    return edgeml.finetune(
-        data=recipe.data,
-        model=recipe.model,
-        image_size=recipe.image_size,
-        weights=recipe.weights,
-        settings=settings,
-        overrides={**recipe.overrides, **changes} if settings is None else None,
-        options=recipe.options,
-        out=place,
-        progress=progress,
-    )
+    return {
+        "data": recipe.data,
+        "model": recipe.model,
+        "image_size": recipe.image_size,
+        "weights": recipe.weights,
+        "settings": settings,
+        "overrides": {**recipe.overrides, **changes} if settings is None else None,
+        "options": recipe.options,
+    }
 
 
-def _seeds(recipe: ImageRecipe, place: Path, progress: Progress) -> dict[str, Any]:
-    """Train with further seeds of split, draw and training; return the spread of fp32 accuracy."""
+def _trainings(
+    recipe: ImageRecipe, place: Path, *, resume: bool, progress: Progress
+) -> list[Training]:
+    """Train once, and with each further seed of split, draw and training."""
+    asked = {place / "checkpoint": _asked(recipe)}
+    asked |= {place / f"checkpoint-{seed}": _asked(recipe, seed=seed) for seed in recipe.seeds}
+    return [train(what, out, resume=resume, progress=progress) for out, what in asked.items()]
+
+
+def _seeds(recipe: ImageRecipe, trainings: Sequence[Training]) -> dict[str, Any]:
+    """Return the fp32 accuracy on the test part of each seed, and their spread."""
     if not recipe.seeds:
         return {}
-    found = {"first": _test_accuracy(place / "checkpoint")}
-    for seed in recipe.seeds:
-        out = place / f"checkpoint-{seed}"
-        _train(recipe, out, progress, seed=seed)
-        found[f"seed {seed}"] = _test_accuracy(out)
-    values = list(found.values())
+    names = ("first", *(f"seed {seed}" for seed in recipe.seeds))
+    values = [_test_accuracy(training.checkpoint) for training in trainings]
     return {
-        "test_accuracy_by_seed": found,
+        "test_accuracy_by_seed": dict(zip(names, values, strict=True)),
         "test_accuracy_mean": statistics.fmean(values),
         "test_accuracy_deviation": statistics.stdev(values),
     }
