@@ -1,0 +1,1 @@
+"""What serving stands: publishing under load, faults, canaries, cascades, overload."""
