@@ -24,6 +24,7 @@ catch.
        ├─ ServerUnreachableError (ConnectionError)
        ├─ ServerTimeoutError (TimeoutError)
        ├─ RequestRefusedError                  it refused one request for what is in it
+       ├─ ServerOverloadedError                it, or a limit before it, has too much to do
        └─ ModelNotReadyError
 """
 
@@ -279,6 +280,20 @@ class ServerTimeoutError(ServerError, TimeoutError):
 
 class RequestRefusedError(ServerError):
     """A server refused one request for what is in it; another one may be answered."""
+
+
+class ServerOverloadedError(ServerError):
+    """More is asked of a server than it can answer in time; this request was not computed.
+
+    Attributes:
+        reason: ``queue-full``, ``waited`` (too long in the server's queue), or what a limit before
+            the server said: ``too-late`` (it could not have been answered by its deadline) or
+            ``shed`` (a call of higher priority took its place).
+    """
+
+    def __init__(self, message: str, *, url: str, reason: str) -> None:
+        super().__init__(message, url=url)
+        self.reason = reason
 
 
 class ModelNotReadyError(ServerError):

@@ -9,7 +9,7 @@ from typing import Any
 from edgeml.bench.clock import Clock
 from edgeml.bench.record import Outcome
 from edgeml.bench.targets import Target
-from edgeml.errors import RequestRefusedError
+from edgeml.errors import RequestRefusedError, ServerOverloadedError
 
 NUM_FIELDS = 5  # of a row: query, sent, done, lag, outcome
 _MAX_FAILURES = 5
@@ -94,6 +94,6 @@ class Caller:
 
 def outcome_of(error: Exception) -> Outcome:
     """Say what an exception of a target means for its query."""
-    if isinstance(error, RequestRefusedError):
+    if isinstance(error, RequestRefusedError | ServerOverloadedError):
         return Outcome.REFUSED
     return Outcome.TIMEOUT if isinstance(error, TimeoutError) else Outcome.ERROR

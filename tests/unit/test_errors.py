@@ -30,6 +30,7 @@ from edgeml.errors import (
     ProviderUnavailableError,
     RequestRefusedError,
     ServerError,
+    ServerOverloadedError,
     ServerTimeoutError,
     ServerUnreachableError,
     SignatureError,
@@ -165,6 +166,12 @@ CASES = (
         says="grpc://a:1: a wrong shape",
         builtin=ServerError,
         facts={"url": "grpc://a:1"},
+    ),
+    ErrorCase(
+        make=lambda: ServerOverloadedError("full", url="grpc://a:1", reason="queue-full"),
+        says="grpc://a:1: full",
+        builtin=ServerError,
+        facts={"url": "grpc://a:1", "reason": "queue-full"},
     ),
 )
 

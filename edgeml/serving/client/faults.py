@@ -10,6 +10,7 @@ from edgeml.errors import (
     ModelNotReadyError,
     RequestRefusedError,
     ServerError,
+    ServerOverloadedError,
     ServerTimeoutError,
     ServerUnreachableError,
 )
@@ -104,9 +105,10 @@ def strange_answer(error: ValueError, *, url: str) -> ServerError:
 def _known(details: str, *, not_found: bool, url: str, model: str) -> ServerError | None:
     words = details.lower()
     if any(phrase in words for phrase in _OVERLOADED):
-        return ServerError(
+        return ServerOverloadedError(
             f"the server has too much to do ({details}); send fewer requests at once, or later",
             url=url,
+            reason="waited" if _EXPIRED in words else "queue-full",
         )
     if _FULL in words:  # Triton's own words name the segment, which is nobody's business
         return ServerError(

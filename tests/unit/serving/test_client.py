@@ -18,6 +18,7 @@ from edgeml.errors import (
     ModelNotReadyError,
     RequestRefusedError,
     ServerError,
+    ServerOverloadedError,
     ServerTimeoutError,
     ServerUnreachableError,
     SignatureError,
@@ -107,20 +108,34 @@ def test_a_bad_feed_is_refused_before_it_is_sent(engine, fake, image):
 
 
 @pytest.mark.parametrize(
-    ("code", "details", "error"),
+    ("code", "details", "kind", "error"),
     [
-        (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", "too much to do"),
-        (grpc.StatusCode.UNAVAILABLE, "Request timeout expired", "too much to do"),
-        (grpc.StatusCode.INVALID_ARGUMENT, "bad shape", "INVALID_ARGUMENT: bad shape"),
-        (grpc.StatusCode.INTERNAL, "two\nlines", "INTERNAL: two lines"),
+        (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "bad shape",
+            RequestRefusedError,
+            "INVALID_ARGUMENT: bad shape",
+        ),
+        (grpc.StatusCode.INTERNAL, "two\nlines", ServerError, "INTERNAL: two lines"),
+        (
+            grpc.StatusCode.UNAVAILABLE,
+            "Exceeds maximum queue size",
+            ServerOverloadedError,
+            "too much to do",
+        ),
+        (
+            grpc.StatusCode.UNAVAILABLE,
+            "Request timeout expired",
+            ServerOverloadedError,
+            "too much to do",
+        ),
     ],
 )
-def test_a_refusal_is_a_server_error_of_one_line(engine, fake, code, details, error):
+def test_a_refusal_is_a_server_error_of_one_line(engine, fake, code, details, kind, error):
     fake.refusal = code, details
     with pytest.raises(ServerError, match=error) as caught:
         engine.run(images(1))
-    refused = code is grpc.StatusCode.INVALID_ARGUMENT
-    assert type(caught.value) is (RequestRefusedError if refused else ServerError)
+    assert type(caught.value) is kind
     assert isinstance(caught.value.__cause__, grpc.RpcError)
     assert "\n" not in str(caught.value)
     fake.refusal = None

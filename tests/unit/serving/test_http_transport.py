@@ -17,6 +17,7 @@ from edgeml.errors import (
     ModelNotReadyError,
     RequestRefusedError,
     ServerError,
+    ServerOverloadedError,
     ServerTimeoutError,
     ServerUnreachableError,
     SignatureError,
@@ -93,8 +94,8 @@ def test_a_bad_feed_is_refused_before_it_is_sent(engine, fake):
 @pytest.mark.parametrize(
     ("status", "details", "kind", "says"),
     [
-        (503, "Exceeds maximum queue size", ServerError, "too much to do"),
-        (503, "Request timeout expired", ServerError, "too much to do"),
+        (503, "Exceeds maximum queue size", ServerOverloadedError, "too much to do"),
+        (503, "Request timeout expired", ServerOverloadedError, "too much to do"),
         (400, "bad\nshape", RequestRefusedError, "answered 400: bad shape"),
         (404, "Request for unknown model", ModelNotReadyError, "does not serve"),
         (500, "Stub process 'c' is not healthy.", ModelNotReadyError, "does not serve"),
