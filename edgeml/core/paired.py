@@ -63,11 +63,12 @@ class PairedAccuracy:
         """Return whether the bound itself, not only the observed drop, is within the limit."""
         return self.upper_bound <= max_drop
 
-    def samples_needed(self, max_drop: float) -> int | None:
+    def samples_needed(self, max_drop: float, *, z: float = _Z_ONE_SIDED_95) -> int | None:
         """Return how many samples would prove the limit if flips stay as frequent as here.
 
         Args:
             max_drop: The limit, a fraction.
+            z: Normal quantile of the bound.
 
         Returns:
             A number of samples, or None where the observed drop is not below the limit.
@@ -77,7 +78,7 @@ class PairedAccuracy:
         lost, gained = self.lost / self.num_samples, self.gained / self.num_samples
 
         def enough(count: int) -> bool:
-            return tango_upper_bound(lost * count, gained * count, count) <= max_drop
+            return tango_upper_bound(lost * count, gained * count, count, z=z) <= max_drop
 
         high = 2
         while not enough(high):
