@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self, overload
 
 import numpy.typing as npt
 
+from edgeml.core.identity import ModelIdentity
 from edgeml.core.predictor import Engine, Prediction
 from edgeml.core.signature import ModelSignature, Tensors
 from edgeml.errors import (
@@ -74,6 +75,7 @@ class TaskPredictor:
             ``engine``'s answers would depend on their neighbours; None means ``engine``.
         prepare_threads: Items of a batch or a stream that are prepared at once, where that is
             worth a thread: pictures are decoded without Python's lock.
+        identity: Which model this is; None where nobody said.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class TaskPredictor:
         *,
         batch_engine: Engine | None = None,
         prepare_threads: int = 1,
+        identity: ModelIdentity | None = None,
     ) -> None:
         self._task = task
+        self._identity = identity
         self._prepare_threads = prepare_threads
         self._engine = engine
         self._batch_engine = batch_engine or engine
@@ -99,6 +103,11 @@ class TaskPredictor:
     def served_by(self) -> str:
         """Engine, device, precision and version."""
         return self._engine.served_by
+
+    @property
+    def identity(self) -> ModelIdentity | None:
+        """Which model this is, as its bundle or its server's contract says."""
+        return self._identity
 
     def predict(self, item: Any) -> Prediction:
         """Answer one item.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from edgeml._optional import require
 from edgeml.core.batching import takes_one
 from edgeml.core.bundle import Bundle
+from edgeml.core.identity import ModelIdentity
 from edgeml.core.manifest import Variant
 from edgeml.core.predictor import Engine
 from edgeml.errors import (
@@ -112,6 +113,7 @@ def load(
         batch_engine=batch_engine,
         # Decoding a picture takes about as long as answering it; a text is prepared in no time.
         prepare_threads=threads if isinstance(task, ImageTask) else 1,
+        identity=ModelIdentity.of_bundle(opened),
     )
     if verify == "golden":
         from edgeml.workflows.verifying import require_golden

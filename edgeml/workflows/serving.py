@@ -115,6 +115,7 @@ def connect(
         MissingExtraError: The extra [triton] is not installed.
     """
     from edgeml.serving.client.engine import TritonEngine
+    from edgeml.serving.repository.contract import identity_in
 
     opened = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle.read(bundle)
     engine = TritonEngine(
@@ -126,7 +127,8 @@ def connect(
         client_certificate=client_certificate,
         shared_memory=shared_memory,
     )
-    return TaskPredictor(_checked_task(engine, opened, model), engine)
+    task = _checked_task(engine, opened, model)
+    return TaskPredictor(task, engine, identity=identity_in(engine.contract, bundle=opened))
 
 
 async def connect_async(

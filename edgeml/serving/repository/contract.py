@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeml.core.bundle import Bundle
+from edgeml.core.identity import ModelIdentity
 from edgeml.core.manifest import ENGINE, Manifest, Variant
 from edgeml.core.signature import ModelSignature
 from edgeml.errors import InputError
@@ -184,6 +185,25 @@ def labels_of(contract: Contract) -> ClassLabels:
     return ClassLabels(
         names=tuple(str(label) for label in contract["labels"]),
         multi_label=bool(contract.get("multi_label", False)),
+    )
+
+
+def identity_in(contract: Contract, *, bundle: Bundle | None = None) -> ModelIdentity:
+    """Return which model a decoded contract is of.
+
+    Args:
+        contract: What a server carries.
+        bundle: The bundle that was published, where it is at hand.
+    """
+    return ModelIdentity(
+        name=str(contract["bundle"]),
+        version=str(contract["version"]),
+        task=str(contract["task"]),
+        labels=tuple(str(label) for label in contract["labels"]),
+        multi_label=bool(contract.get("multi_label", False)),
+        preprocessing=contract["preprocessing"],
+        artefacts={name: str(row["sha256"]) for name, row in contract["variants"].items()},
+        bundle=bundle,
     )
 
 
