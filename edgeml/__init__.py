@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "edgeml.core.bundle",
+    "CanarySettings": "edgeml.serving.routing.health",
+    "CascadeCurve": "edgeml.workflows.cascades",
     "Comparison": "edgeml.workflows.comparing",
     "EdgemlError": "edgeml.errors",
     "ExportSettings": "edgeml.workflows.exporting",
@@ -35,6 +37,9 @@ _HOMES = {
     "TextTrainingSettings": "edgeml.training.text_settings",
     "Texts": "edgeml.workflows.finding",
     "TrainingSettings": "edgeml.training.settings",
+    "canary": "edgeml.workflows.canaries",
+    "cascade": "edgeml.workflows.cascades",
+    "cascade_curve": "edgeml.workflows.cascades",
     "compare": "edgeml.workflows.comparing",
     "connect": "edgeml.workflows.serving",
     "connect_async": "edgeml.workflows.serving",
@@ -49,10 +54,12 @@ _HOMES = {
     "load_split": "edgeml.workflows.checkpoints",
     "load_texts": "edgeml.workflows.finding",
     "profile": "edgeml.workflows.profiling.profile",
+    "promote": "edgeml.workflows.canaries",
     "publish": "edgeml.workflows.serving",
     "robustness": "edgeml.workflows.robustness",
     "serve": "edgeml.workflows.web",
     "serve_triton": "edgeml.workflows.serving",
+    "shadow": "edgeml.workflows.canaries",
     "training_curve": "edgeml.workflows.checkpoints",
     "training_report": "edgeml.workflows.checkpoints",
     "tune": "edgeml.workflows.tuning",
@@ -62,6 +69,8 @@ _HOMES = {
 
 __all__ = [
     "Bundle",
+    "CanarySettings",
+    "CascadeCurve",
     "Comparison",
     "EdgemlError",
     "ExportSettings",
@@ -86,6 +95,9 @@ __all__ = [
     "Texts",
     "TrainingSettings",
     "__version__",
+    "canary",
+    "cascade",
+    "cascade_curve",
     "compare",
     "connect",
     "connect_async",
@@ -100,10 +112,12 @@ __all__ = [
     "load_split",
     "load_texts",
     "profile",
+    "promote",
     "publish",
     "robustness",
     "serve",
     "serve_triton",
+    "shadow",
     "training_curve",
     "training_report",
     "tune",
@@ -119,8 +133,11 @@ if TYPE_CHECKING:
     from edgeml.core.signature import ModelSignature, TensorSpec
     from edgeml.errors import EdgemlError
     from edgeml.serving.repository.options import ServingOptions
+    from edgeml.serving.routing.health import CanarySettings
     from edgeml.training.settings import TrainingSettings
     from edgeml.training.text_settings import TextTrainingSettings
+    from edgeml.workflows.canaries import canary, promote, shadow
+    from edgeml.workflows.cascades import CascadeCurve, cascade, cascade_curve
     from edgeml.workflows.checkpoints import (
         load_checkpoint,
         load_items,

@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import numpy.typing as npt
 
-from edgeml.core.deadline import deadline, remaining_s
+from edgeml.core.deadline import remaining_s
 from edgeml.core.gate import Gate
 from edgeml.core.identity import ModelIdentity, identity_of
 from edgeml.core.predictor import Prediction, Predictor
@@ -28,9 +26,10 @@ from edgeml.serving.routing.assignment import Key, content_of, key_bytes, place_
 from edgeml.serving.routing.comparing import CanaryReport
 from edgeml.serving.routing.health import CanarySettings
 from edgeml.serving.routing.metrics import Metrics
-from edgeml.serving.routing.observing import CANDIDATE, STABLE, Observer, copied, words_of
-from edgeml.serving.routing.pairing import at_position, check_pair, check_same_inputs, listed
+from edgeml.serving.routing.observing import CANDIDATE, STABLE, Observer, copied
+from edgeml.serving.routing.pairing import check_pair, check_same_inputs, listed
 from edgeml.serving.routing.promotion import Decision, Decisions
+from edgeml.serving.routing.trying import Asked, Trial, signed
 
 Answer = TypeVar("Answer")
 _KEY: ContextVar[bytes | None] = ContextVar("edgeml_canary_key", default=None)
@@ -80,6 +79,7 @@ class CanaryPredictor:
         self._observer = Observer(
             stable, candidate, pair=self._pair, settings=self._settings, metrics=self.metrics
         )
+        self._trial = Trial(stable, candidate, observer=self._observer, settings=self._settings)
         self._decisions = Decisions()
         self._share = 0.0
         self.set_share(share)
@@ -312,10 +312,6 @@ class CanaryPredictor:
         with self._random_lock:
             return self._random.random() < self._shadow
 
-    def _patience_s(self) -> float:
-        """Return what the candidate may take: the stable model must still be able to answer."""
-        return min(self._settings.candidate_timeout_s, remaining_s() / 2)
-
     def _compared(
         self, item: Any, ask: Callable[[Predictor, Any], list[Prediction]]
     ) -> list[Prediction]:
@@ -330,93 +326,28 @@ class CanaryPredictor:
                 elapsed_s=asked.elapsed_s,
             )
         self._observer.answered(asked.by, num_items=len(asked.answer), elapsed_s=asked.elapsed_s)
-        return [_signed(row, asked.by, asked.failure) for row in asked.answer]
+        return [signed(row, asked) for row in asked.answer]
 
-    def _asked(self, item: Any, ask: Callable[[Predictor, Any], Answer]) -> _Asked[Answer]:
-        """Put a question to whom it belongs; to the stable model where the candidate fails."""
+    def _asked(self, item: Any, ask: Callable[[Predictor, Any], Answer]) -> Asked[Answer]:
         self._check_open()
-        started = time.perf_counter()
-        if not self._takes(item):
-            answer = ask(self._stable, item)
-            return _Asked(answer, STABLE, time.perf_counter() - started)
-        try:
-            with deadline(self._patience_s()):
-                answer = ask(self._candidate, item)
-        except Exception as exc:
-            # Whatever it was: the stable model refuses a bad input itself.
-            answer = ask(self._stable, item)
-            self._observer.failed(exc)
-            return _Asked(answer, STABLE, time.perf_counter() - started, words_of(exc))
-        return _Asked(answer, CANDIDATE, time.perf_counter() - started)
+        return self._trial.ask(item, ask, by_candidate=self._takes(item))
 
     def _answer_batch(self, items: Sequence[Any], *, keep_errors: bool) -> list[Any]:
-        """Answer items: the candidate its own, the stable model all others in one batch."""
+        """Answer items, each by whom its key says, and let the other model answer some later."""
         kept = {place: copied(item) for place, item in enumerate(items) if self._is_compared()}
         mine = [place for place, item in enumerate(items) if self._takes(item)]
-        found: dict[int, Any] = {}
-        failures: dict[int, Exception] = {}
-        for place, row in zip(mine, self._candidate_rows([items[p] for p in mine]), strict=True):
-            (failures if isinstance(row, Exception) else found)[place] = row
-        rest = [place for place in range(len(items)) if place not in found]
-        stable = self._stable_rows([items[place] for place in rest])
-        answers: list[Any] = []
-        for place in range(len(items)):
-            by = CANDIDATE if place in found else STABLE
-            row = found[place] if by == CANDIDATE else stable[rest.index(place)]
-            failure = failures.get(place)
-            if isinstance(row, EdgemlError):
-                if not keep_errors:
-                    raise at_position(row, place)
-            elif failure is not None:
-                self._observer.failed(failure)
-            elif place in kept:
-                self._compare_one(kept[place], row, by)
-            answers.append(_signed(row, by, words_of(failure) if failure else ""))
-        return answers
-
-    def _candidate_rows(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Return the candidate's answers, or what each could not be answered for."""
-        if not items:
-            return []
-        try:
-            with deadline(self._patience_s()):
-                return self._timed_batch(CANDIDATE, self._candidate, items)
-        except Exception as exc:
-            return [exc] * len(items)
-
-    def _stable_rows(self, items: Sequence[Any]) -> Sequence[Any]:
-        return self._timed_batch(STABLE, self._stable, items) if items else []
-
-    def _timed_batch(self, by: str, model: Predictor, items: Sequence[Any]) -> Sequence[Any]:
-        started = time.perf_counter()
-        rows = model.predict_batch(items, on_error="return")
-        given = sum(isinstance(row, Prediction) for row in rows)
-        self._observer.answered(by, num_items=given, elapsed_s=time.perf_counter() - started)
-        return rows
+        rows = self._trial.ask_batch(items, mine, keep_errors=keep_errors)
+        for place, item in kept.items():
+            asked = rows[place]
+            if isinstance(asked.answer, Prediction) and not asked.failure:
+                self._compare_one(item, asked.answer, asked.by)
+        return [signed(asked.answer, asked) for asked in rows]
 
     def _compare_one(self, item: Any, answer: Prediction, by: str) -> None:
         """Compare one item of a batch; its time is not its own."""
         self._observer.compare_later(
             lambda model: [model.predict(item)], [answer], by=by, elapsed_s=None
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked(Generic[Answer]):
-    """An answer, who gave it, how long it took, and why the candidate did not."""
-
-    answer: Answer
-    by: str
-    elapsed_s: float
-    failure: str = ""
-
-
-def _signed(row: Any, by: str, failure: str) -> Any:
-    """Say in an answer who gave it, and why the candidate did not."""
-    if not isinstance(row, Prediction):
-        return row
-    text = f"{by}:{row.served_by}"
-    return replace(row, served_by=f"{text} (candidate failed: {failure})" if failure else text)
 
 
 def _salt_of(candidate: Predictor) -> str:
