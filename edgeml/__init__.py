@@ -17,6 +17,7 @@ _HOMES = {
     "Comparison": "edgeml.workflows.comparing",
     "EdgemlError": "edgeml.errors",
     "ExportSettings": "edgeml.workflows.exporting",
+    "FallbackSettings": "edgeml.serving.routing.fallback_settings",
     "Gate": "edgeml.core.gate",
     "ImageOptions": "edgeml.workflows.training_images",
     "ModelSignature": "edgeml.core.signature",
@@ -64,6 +65,7 @@ _HOMES = {
     "training_report": "edgeml.workflows.checkpoints",
     "tune": "edgeml.workflows.tuning",
     "verify": "edgeml.workflows.verifying",
+    "with_fallback": "edgeml.workflows.failing_over",
     "write_report": "edgeml.workflows.reporting",
 }
 
@@ -74,6 +76,7 @@ __all__ = [
     "Comparison",
     "EdgemlError",
     "ExportSettings",
+    "FallbackSettings",
     "Gate",
     "ImageOptions",
     "ModelSignature",
@@ -122,6 +125,7 @@ __all__ = [
     "training_report",
     "tune",
     "verify",
+    "with_fallback",
     "write_report",
 ]
 
@@ -133,6 +137,7 @@ if TYPE_CHECKING:
     from edgeml.core.signature import ModelSignature, TensorSpec
     from edgeml.errors import EdgemlError
     from edgeml.serving.repository.options import ServingOptions
+    from edgeml.serving.routing.fallback_settings import FallbackSettings
     from edgeml.serving.routing.health import CanarySettings
     from edgeml.training.settings import TrainingSettings
     from edgeml.training.text_settings import TextTrainingSettings
@@ -147,6 +152,7 @@ if TYPE_CHECKING:
     )
     from edgeml.workflows.comparing import Comparison, compare
     from edgeml.workflows.exporting import ExportSettings, export
+    from edgeml.workflows.failing_over import with_fallback
     from edgeml.workflows.finding import Texts, find_data, load_texts
     from edgeml.workflows.loading import load, load_recommender
     from edgeml.workflows.profiling.profile import Profile, profile

@@ -19,6 +19,7 @@ PUBLIC = [
     "Comparison",
     "EdgemlError",
     "ExportSettings",
+    "FallbackSettings",
     "Gate",
     "ImageOptions",
     "ModelSignature",
@@ -67,6 +68,7 @@ PUBLIC = [
     "training_report",
     "tune",
     "verify",
+    "with_fallback",
     "write_report",
 ]
 PREDICT = """

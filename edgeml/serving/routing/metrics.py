@@ -10,7 +10,8 @@ A part declares its metrics as fields of one small class, made from a :class:`Me
     LimitMetrics(metrics).calls.labels("admitted").inc()
     metrics.text()
 
-Each series carries the label ``model`` besides. To show them beside those of a program's own
+Each series carries the label ``model`` besides, and ``part``: empty, or the place of a predictor
+inside another. To show them beside those of a program's own
 registry: ``prometheus_client.REGISTRY.register(predictor.metrics.registry)``.
 """
 
@@ -40,22 +41,23 @@ class Metrics:
         >>> metrics = Metrics(model="clothing")
         >>> metrics.counter("answers", "Answers, by who gave them.", "by").labels("edge").inc()
         >>> [row for row in metrics.text().splitlines() if "_total" in row]
-        ['edgeml_answers_total{by="edge",model="clothing"} 1.0']
+        ['edgeml_answers_total{by="edge",model="clothing",part=""} 1.0']
     """
 
     def __init__(self, *, model: str = "") -> None:
         self.model = model
-        self._inner = CollectorRegistry()
+        self._own = CollectorRegistry()
+        self._collector = _Labelled(self._own, model)
         self.registry = CollectorRegistry()
-        self.registry.register(_WithModel(self._inner, model))
+        self.registry.register(self._collector)
 
     def counter(self, name: str, help_text: str, *labels: str) -> Counter:
         """Declare something that only grows; ``_total`` is put behind the name."""
-        return Counter(PREFIX + name, help_text, labels, registry=self._inner)
+        return Counter(PREFIX + name, help_text, labels, registry=self._own)
 
     def gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         """Declare something that goes up and down."""
-        return Gauge(PREFIX + name, help_text, labels, registry=self._inner)
+        return Gauge(PREFIX + name, help_text, labels, registry=self._own)
 
     def histogram(
         self,
@@ -65,15 +67,16 @@ class Metrics:
         buckets: Sequence[float] = LATENCY_BUCKETS_S,
     ) -> Histogram:
         """Declare a distribution; of times, in seconds, unless the buckets say otherwise."""
-        return Histogram(PREFIX + name, help_text, labels, registry=self._inner, buckets=buckets)
+        return Histogram(PREFIX + name, help_text, labels, registry=self._own, buckets=buckets)
 
-    def join(self, inner: Metrics) -> None:
+    def join(self, inner: Metrics, *, part: str = "inner") -> None:
         """Show the metrics of a predictor inside this one as well.
 
-        Raises:
-            ValueError: They have the names of metrics that are here already.
+        Args:
+            inner: Its metrics.
+            part: Its place: the value of their label ``part``.
         """
-        self.registry.register(_WithModel(inner._inner, inner.model))
+        self._collector.parts.append((part, inner._collector))
 
     def text(self) -> str:
         """Return everything as OpenMetrics text."""
@@ -81,16 +84,30 @@ class Metrics:
         return text.decode()
 
 
-class _WithModel:
-    """A collector that puts the label ``model`` on every series of a registry."""
+class _Labelled:
+    """A collector that puts ``model`` and ``part`` on every series, and joins those of its parts.
+
+    A family of metrics stands once in a text, however many predictors have it.
+    """
 
     def __init__(self, registry: CollectorRegistry, model: str) -> None:
         self._registry = registry
         self._model = model
+        self.parts: list[tuple[str, _Labelled]] = []
 
     def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        for family in self._rows(""):
+            if family.name in families:
+                families[family.name].samples.extend(family.samples)
+            else:
+                families[family.name] = family
+        return families.values()
+
+    def _rows(self, part: str) -> Iterable[Metric]:
         for family in self._registry.collect():
-            family.samples = [
-                row._replace(labels={**row.labels, "model": self._model}) for row in family.samples
-            ]
+            more = {"model": self._model, "part": part}
+            family.samples = [row._replace(labels={**row.labels, **more}) for row in family.samples]
             yield family
+        for name, inner in self.parts:
+            yield from inner._rows(f"{part}/{name}" if part else name)

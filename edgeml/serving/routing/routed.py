@@ -101,8 +101,7 @@ class RoutedPredictor:
     @property
     def identity(self) -> ModelIdentity | None:
         """Which model it answers for; None where no member knows."""
-        found = (identity_of(member) for member in self._members.values())
-        return next((identity for identity in found if identity is not None), None)
+        return identity_among(self._members)
 
     def metrics_text(self) -> str:
         """Return what happened so far, as OpenMetrics text."""
@@ -245,6 +244,22 @@ def check_same_model(members: Mapping[str, Predictor]) -> None:
                 f"{', '.join(changed)}; predictors of the same model were expected; load and "
                 "publish the same bundle"
             )
+
+
+def identity_among(members: Mapping[str, Predictor]) -> ModelIdentity | None:
+    """Return which model several predictors of the same answer for; None where none knows."""
+    found = (identity_of(member) for member in members.values())
+    return next((identity for identity in found if identity is not None), None)
+
+
+def metrics_around(members: Mapping[str, Predictor]) -> Metrics:
+    """Return metrics named after the members' model, with those of members that have their own."""
+    identity = identity_among(members)
+    metrics = Metrics(model=identity.name if identity else "")
+    for name, member in members.items():
+        if isinstance(member, RoutedPredictor):
+            metrics.join(member.metrics, part=name)
+    return metrics
 
 
 def _listed(items: Any) -> Any:
