@@ -59,6 +59,12 @@ def check(found: edgeml.Profile, targets: list[str], scenarios: list[str]) -> No
     assert json.loads((found.folder / "report.json").read_text())["rows"]
     assert "<svg" in (found.folder / "report.html").read_text()
     assert (found.folder / "history.jsonl").read_text().count("\n") == 1
+    logs = {path.name for path in (found.folder / "histograms").iterdir()}
+    assert logs == {
+        f"{target}-{scenario}{'-1' if scenario.endswith('stream') else ''}.hlog"
+        for target in targets
+        for scenario in {*scenarios, "single-stream"}
+    }
     json.dumps(found.to_json(), allow_nan=False)
 
 

@@ -22,6 +22,7 @@ from edgeml.workflows.profiling.rows import Row, Subject, make_row
 from edgeml.workflows.profiling.settings import ProfileSettings
 
 Say = Callable[[str], None]
+Keep = Callable[[str, Record], None]
 # Where nobody asks for a rate: so much of what the slowest target can answer.
 _UTILISATION = 0.4
 _CALLERS = 64
@@ -66,6 +67,7 @@ class _Plan:
 
     settings: ProfileSettings
     say: Say
+    keep: Keep
     retry_until: float
 
 
@@ -76,6 +78,7 @@ def measure_all(
     *,
     rate_per_s: float | None,
     say: Say,
+    keep: Keep = lambda name, record: None,
 ) -> list[Row]:
     """Measure targets in scenarios.
 
@@ -88,11 +91,14 @@ def measure_all(
         settings: How much.
         rate_per_s: Rate of scheduled arrivals; None takes 40 % of what the slowest can answer.
         say: Told of each run.
+        keep: Given each run that counts, with a name: target, scenario, and its number where there
+            are several.
 
     Returns:
         One row a scenario and target.
     """
-    plan = _Plan(settings=settings, say=say, retry_until=time.monotonic() + settings.retry_s)
+    until = time.monotonic() + settings.retry_s
+    plan = _Plan(settings=settings, say=say, keep=keep, retry_until=until)
     single = _in_turns(targets, lambda: SingleStream(seconds=settings.run_s), plan, "single-stream")
     rows = list(single.values())
     if "multi-stream" in scenarios:
@@ -164,6 +170,7 @@ def _in_turns(
             plan.say(f"{target.name}, {name}, run {number + 1} of {settings.repeats}")
             record, tries = _run(target, scenario(), plan)
             records[target.name].append(record)
+            plan.keep(f"{target.name}-{name}-{number + 1}", record)
             attempts[target.name] = max(attempts[target.name], tries)
     return {
         target.name: make_row(target.subject, records[target.name], attempts=attempts[target.name])
@@ -173,6 +180,7 @@ def _in_turns(
 
 def _once(target: Measurable, scenario: Scenario, plan: _Plan, *, batch: int = 1) -> Row:
     record, tries = _run(target, scenario, plan, batch=batch)
+    plan.keep(f"{target.name}-{record.scenario}", record)
     return make_row(target.subject, [record], batch=batch, attempts=tries)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import edgeml
+from edgeml.bench.histograms import write_log
+from edgeml.bench.record import Record
 from edgeml.core.bundle import Bundle
 from edgeml.core.files import write_json
 from edgeml.core.progress import Progress, ProgressEvent, silent
@@ -35,6 +38,7 @@ from edgeml.workflows.profiling.stages import Breakdown, break_down
 RUNNABLE = ("image-classification", "text-classification", "tensor")
 DEFAULT_TARGETS = ("edge", "http")
 DEFAULT_SCENARIOS = ("single-stream", "server", "offline")
+HISTOGRAMS = "histograms"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,8 @@ class Profile:
         rows: One row a target and scenario, as JSON values.
         recommendation: ``target, reason, margin`` and what they rest on.
         report: All of it, as in ``report.json``.
-        folder: Where ``report.json``, ``report.html`` and ``history.jsonl`` are.
+        folder: Where ``report.json``, ``report.html`` and ``history.jsonl`` are, and
+            ``histograms/TARGET-SCENARIO[-RUN].hlog``.
     """
 
     rows: list[dict[str, Any]]
@@ -72,9 +77,14 @@ class _Job:
     level: ServiceLevel
     settings: ProfileSettings
     progress: Progress
+    folder: Path
 
     def say(self, text: str) -> None:
         self.progress(ProgressEvent(stage="profile", done=0, total=0, note=text))
+
+    def keep(self, name: str, record: Record) -> None:
+        """Write the latencies of a run as an HDR histogram log."""
+        write_log(record, self.folder / HISTOGRAMS / f"{name}.hlog")
 
 
 def profile(
@@ -117,6 +127,7 @@ def profile(
     if opened.manifest.task not in RUNNABLE:
         reason = f"its task is '{opened.manifest.task}'; {', '.join(RUNNABLE)} can be profiled"
         raise BundleError(path=str(opened.path), reason=reason)
+    folder = Path(out) if out is not None else _beside(opened.path)
     job = _Job(
         bundle=opened,
         samples=samples_of(opened),
@@ -125,9 +136,10 @@ def profile(
         level=level or ServiceLevel(),
         settings=settings or settings_of("quick"),
         progress=progress,
+        folder=folder,
     )
-    folder = Path(out) if out is not None else _beside(opened.path)
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / HISTOGRAMS, ignore_errors=True)  # another run's are not this one's
+    (folder / HISTOGRAMS).mkdir(parents=True)
     return _written(folder, _measure(job))
 
 
@@ -168,6 +180,7 @@ def _measure(job: _Job) -> dict[str, Any]:
             job.settings,
             rate_per_s=job.level.rate_per_s,
             say=job.say,
+            keep=job.keep,
         )
         breakdowns = _breakdowns(job, servers)
         searched = search_rates(targets, rows, job.settings, level=job.level, say=job.say)
