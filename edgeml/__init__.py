@@ -20,6 +20,7 @@ _HOMES = {
     "FallbackSettings": "edgeml.serving.routing.fallback_settings",
     "Gate": "edgeml.core.gate",
     "ImageOptions": "edgeml.workflows.training_images",
+    "LimitSettings": "edgeml.serving.routing.limit",
     "ModelSignature": "edgeml.core.signature",
     "Prediction": "edgeml.core.predictor",
     "Predictor": "edgeml.core.predictor",
@@ -54,6 +55,7 @@ _HOMES = {
     "load_recommender": "edgeml.workflows.loading",
     "load_split": "edgeml.workflows.checkpoints",
     "load_texts": "edgeml.workflows.finding",
+    "priority": "edgeml.core.priority",
     "profile": "edgeml.workflows.profiling.profile",
     "promote": "edgeml.workflows.canaries",
     "publish": "edgeml.workflows.serving",
@@ -66,6 +68,7 @@ _HOMES = {
     "tune": "edgeml.workflows.tuning",
     "verify": "edgeml.workflows.verifying",
     "with_fallback": "edgeml.workflows.failing_over",
+    "with_limit": "edgeml.workflows.limiting",
     "write_report": "edgeml.workflows.reporting",
 }
 
@@ -79,6 +82,7 @@ __all__ = [
     "FallbackSettings",
     "Gate",
     "ImageOptions",
+    "LimitSettings",
     "ModelSignature",
     "Prediction",
     "Predictor",
@@ -114,6 +118,7 @@ __all__ = [
     "load_recommender",
     "load_split",
     "load_texts",
+    "priority",
     "profile",
     "promote",
     "publish",
@@ -126,6 +131,7 @@ __all__ = [
     "tune",
     "verify",
     "with_fallback",
+    "with_limit",
     "write_report",
 ]
 
@@ -134,11 +140,13 @@ if TYPE_CHECKING:
     from edgeml.core.deadline import deadline
     from edgeml.core.gate import Gate
     from edgeml.core.predictor import Prediction, Predictor
+    from edgeml.core.priority import priority
     from edgeml.core.signature import ModelSignature, TensorSpec
     from edgeml.errors import EdgemlError
     from edgeml.serving.repository.options import ServingOptions
     from edgeml.serving.routing.fallback_settings import FallbackSettings
     from edgeml.serving.routing.health import CanarySettings
+    from edgeml.serving.routing.limit import LimitSettings
     from edgeml.training.settings import TrainingSettings
     from edgeml.training.text_settings import TextTrainingSettings
     from edgeml.workflows.canaries import canary, promote, shadow
@@ -154,6 +162,7 @@ if TYPE_CHECKING:
     from edgeml.workflows.exporting import ExportSettings, export
     from edgeml.workflows.failing_over import with_fallback
     from edgeml.workflows.finding import Texts, find_data, load_texts
+    from edgeml.workflows.limiting import with_limit
     from edgeml.workflows.loading import load, load_recommender
     from edgeml.workflows.profiling.profile import Profile, profile
     from edgeml.workflows.profiling.settings import ProfileSettings, ServiceLevel

@@ -22,6 +22,7 @@ PUBLIC = [
     "FallbackSettings",
     "Gate",
     "ImageOptions",
+    "LimitSettings",
     "ModelSignature",
     "Prediction",
     "Predictor",
@@ -57,6 +58,7 @@ PUBLIC = [
     "load_recommender",
     "load_split",
     "load_texts",
+    "priority",
     "profile",
     "promote",
     "publish",
@@ -69,6 +71,7 @@ PUBLIC = [
     "tune",
     "verify",
     "with_fallback",
+    "with_limit",
     "write_report",
 ]
 PREDICT = """
