@@ -27,7 +27,7 @@ from edgeml.serving.routing.comparing import CanaryReport
 from edgeml.serving.routing.health import CanarySettings
 from edgeml.serving.routing.metrics import Metrics
 from edgeml.serving.routing.observing import CANDIDATE, STABLE, Observer, copied
-from edgeml.serving.routing.pairing import check_pair, check_same_inputs, listed
+from edgeml.serving.routing.pairing import check_pair, check_same_inputs, join_metrics, listed
 from edgeml.serving.routing.promotion import Decision, Decisions
 from edgeml.serving.routing.trying import Asked, Trial, signed
 
@@ -76,6 +76,7 @@ class CanaryPredictor:
         self._close_members = close_members
         self._closed = False
         self.metrics = Metrics(model=self._pair.name)
+        join_metrics(self.metrics, {STABLE: stable, CANDIDATE: candidate})
         self._observer = Observer(
             stable, candidate, pair=self._pair, settings=self._settings, metrics=self.metrics
         )

@@ -25,6 +25,7 @@ from edgeml.serving.routing.pairing import (
     check_pair,
     check_same_inputs,
     confidence_of,
+    join_metrics,
     listed,
 )
 
@@ -44,7 +45,7 @@ class CascadeMetrics:
             "cascade_answers", "Answers, by the model that gave it.", "by"
         )
         self.failures = metrics.counter(
-            "cascade_failures", "Items that a model could not answer, by fault.", "model", "fault"
+            "cascade_failures", "Items that a model could not answer, by fault.", "of", "fault"
         )
         self.threshold = metrics.gauge(
             "cascade_threshold", "Confidence below which the second model is asked."
@@ -94,6 +95,7 @@ class CascadePredictor:
         self.metrics = metrics or Metrics(model=self._pair.name)
         self._counts = CascadeMetrics(self.metrics)
         self._counts.threshold.set(threshold)
+        join_metrics(self.metrics, {FIRST: first, SECOND: second})
 
     @property
     def signature(self) -> ModelSignature:

@@ -25,6 +25,8 @@ class CanarySettings:
             answers.
         max_latency_ratio: Largest median of the candidate's time over the stable model's, on the
             same item.
+        min_latency_excess_ms: Differences smaller than this are never held against it: a copy in
+            the background waits for locks and caches that the answer itself did not.
         max_flips: Largest share of items whose best label differs.
         max_confidence_shift: Largest shift of the mean confidence, up or down.
         max_label_shift: Largest shift of any label's share, up or down.
@@ -39,6 +41,7 @@ class CanarySettings:
 
     max_error_excess: float = 0.01
     max_latency_ratio: float = 1.5
+    min_latency_excess_ms: float = 1.0
     max_flips: float = 0.2
     max_confidence_shift: float = 0.1
     max_label_shift: float = 0.1
@@ -56,6 +59,8 @@ class CanarySettings:
         _check("false_stop", self.false_stop, 0 < self.false_stop < 1, "a chance above 0, below 1")
         ratio = self.max_latency_ratio
         _check("max_latency_ratio", ratio, 0 < ratio < math.inf, "a positive, finite ratio")
+        excess = self.min_latency_excess_ms
+        _check("min_latency_excess_ms", excess, 0 <= excess < math.inf, "a finite time from 0 up")
         wait = self.candidate_timeout_s
         _check("candidate_timeout_s", wait, 0 < wait < math.inf, "a positive, finite time")
         _check("queue_size", self.queue_size, self.queue_size >= 1, "at least 1")
@@ -104,9 +109,14 @@ class Health:
         """Note a call of the candidate; one that the stable model fails too is no failure."""
         self.errors.add(1 if failed else 0)
 
-    def timed(self, ratio: float) -> None:
-        """Note the candidate's time over the stable model's, on one item."""
-        self.slower.add(1 if ratio > self.settings.max_latency_ratio else -1)
+    def timed(self, *, stable_s: float, candidate_s: float) -> None:
+        """Note what both took on one item, in seconds."""
+        limits = self.settings
+        slower = (
+            candidate_s > limits.max_latency_ratio * stable_s
+            and 1000 * (candidate_s - stable_s) > limits.min_latency_excess_ms
+        )
+        self.slower.add(1 if slower else -1)
 
     def answered(self, stable: Said, candidate: Said, *, num_labels: int) -> None:
         """Note what both said of one item, and how many labels there are."""
@@ -155,7 +165,7 @@ class Health:
         if watch == "latency":
             return (
                 f"{self.slower.above} of {self.slower.count} items took more than "
-                f"{limits.max_latency_ratio:g} times as long; half of them may"
+                f"{limits.max_latency_ratio:g} times as long as on the stable model; half may"
             )
         if watch == "flips":
             return (

@@ -202,9 +202,9 @@ class Observer:
             if other == CANDIDATE:
                 self._health.asked(failed=False)
             if elapsed_s:
-                ratio = took_s / elapsed_s if other == CANDIDATE else elapsed_s / max(took_s, 1e-9)
-                self._tally.ratios.append(ratio)
-                self._health.timed(ratio)
+                times = (took_s, elapsed_s) if other == STABLE else (elapsed_s, took_s)
+                self._tally.ratios.append(times[1] / max(times[0], 1e-9))
+                self._health.timed(stable_s=times[0], candidate_s=times[1])
             for stable, candidate in zip(*rows, strict=True):
                 self._add(stable, candidate)
             self._judge()

@@ -6,12 +6,14 @@ differ in size, their labels may not differ in anything.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgeml.core.identity import identity_of
 from edgeml.core.predictor import Prediction, Predictor
 from edgeml.errors import EdgemlError, InputError
+from edgeml.serving.routing.metrics import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,14 @@ def confidence_of(answer: Prediction, *, multi_label: bool = False) -> float:
     if multi_label and answer.scores:
         return min(max(score, 1.0 - score) for score in answer.scores.values())
     return answer.score
+
+
+def join_metrics(metrics: Metrics, members: Mapping[str, Predictor]) -> None:
+    """Show what members count themselves, such as a fallback's failures, under their names."""
+    for name, member in members.items():
+        inner = getattr(member, "metrics", None)
+        if isinstance(inner, Metrics):
+            metrics.join(inner, part=name)
 
 
 def listed(items: Any) -> list[Any] | None:
