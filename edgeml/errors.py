@@ -48,7 +48,8 @@ class EdgemlError(Exception):
 
 
 def _rebuild(kind: type[EdgemlError], arguments: tuple[Any, ...]) -> EdgemlError:
-    error = kind.__new__(kind)
+    # Of a class that is a RuntimeError and an OSError, kind.__new__ is the wrong one of two.
+    error = OSError.__new__(kind) if issubclass(kind, OSError) else kind.__new__(kind)
     error.args = arguments
     return error
 

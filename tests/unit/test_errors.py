@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Callable
@@ -187,6 +188,17 @@ def test_an_error_is_catchable_readable_and_holds_its_facts(case: ErrorCase) -> 
     assert "\n" not in str(error)
     for name, value in case.facts.items():
         assert getattr(error, name) == value
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_an_error_can_be_copied_as_it_is_between_processes_and_threads(case: ErrorCase) -> None:
+    error = case.make()
+    again = copy.copy(error)
+    assert type(again) is type(error)
+    assert again is not error
+    assert str(again) == str(error)
+    for name, value in case.facts.items():
+        assert getattr(again, name) == value
 
 
 def test_every_error_has_a_case() -> None:
