@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,7 +122,7 @@ def test_whatever_happens_it_is_open_after_enough_failures_and_closed_by_probes_
             made.record(ticket, None if event == "good" else event)
             if in_a_row >= 5 or event == "not_ready":
                 assert made.state == "open"
-    for before, after in zip(changes, changes[1:], strict=False):
+    for before, after in itertools.pairwise(changes):
         assert before[1] == after[0]
     assert all(row[0] == "half_open" for row in changes if row[1] == "closed")
 
