@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeml.core.identity import identity_of
 from edgeml.core.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ def with_limit(
     predictor: Predictor,
     *,
     settings: LimitSettings | None = None,
-    model: str = "",
+    model: str | None = None,
     close_members: bool = True,
 ) -> RoutedPredictor:
     """Limit how many calls to a predictor are under way, by what it can do in time.
@@ -29,7 +30,7 @@ def with_limit(
     Args:
         predictor: Who answers; usually what :func:`edgeml.connect` gives.
         settings: Time of calls without a deadline, and how the limit moves.
-        model: Value of the label ``model`` in the metrics.
+        model: Value of the label ``model`` in the metrics; None takes the bundle's name.
         close_members: Whether the predictor is closed with it.
 
     Returns:
@@ -40,13 +41,15 @@ def with_limit(
     """
     from edgeml.serving.routing.limit import LimitRoute
     from edgeml.serving.routing.metrics import Metrics
+    from edgeml.serving.routing.pairing import join_metrics
     from edgeml.serving.routing.routed import RoutedPredictor
 
-    metrics = Metrics(model=model)
-    if isinstance(predictor, RoutedPredictor):
-        metrics.join(predictor.metrics)
+    identity = identity_of(predictor)
+    named = model if model is not None else identity.name if identity is not None else ""
+    metrics, members = Metrics(model=named), {"limited": predictor}
+    join_metrics(metrics, members)
     return RoutedPredictor(
-        {"limited": predictor},
+        members,
         route=LimitRoute(predictor, settings=settings, metrics=metrics),
         metrics=metrics,
         close_members=close_members,
