@@ -50,3 +50,8 @@ def priority(level: Priority) -> Iterator[None]:
 def current_priority() -> Priority:
     """Return the priority that calls have here."""
     return _NOW.get()
+
+
+def level_of(level: Priority) -> int:
+    """Return a priority as the number that servers know: 1 is the highest."""
+    return PRIORITIES.index(level) + 1

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from edgeml.core.priority import current_priority, level_of
 from edgeml.core.signature import Tensors
 from edgeml.errors import ClosedError
 from edgeml.serving.client.faults import translate
@@ -194,6 +195,8 @@ def request_of(
             request.raw_input_contents.append(content)
     if served.model.takes_timeout:
         request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
+    if served.model.takes_priority:
+        request.parameters["priority"].uint64_param = level_of(current_priority())
     return request
 
 

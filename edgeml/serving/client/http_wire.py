@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from edgeml.core.priority import current_priority, level_of
 from edgeml.serving.client.served import Served
 from edgeml.serving.client.transport import Answer
 from edgeml.serving.client.wire import InRegion, Raw, outputs_of, read_outputs
@@ -35,8 +36,13 @@ def make_message(
             {"name": spec.name, "parameters": {"binary_data": True}} for spec in outputs_of(served)
         ],
     }
+    parameters = {}
     if served.model.takes_timeout:
-        value["parameters"] = {"timeout": int(timeout_s * 1e6)}
+        parameters["timeout"] = int(timeout_s * 1e6)
+    if served.model.takes_priority:
+        parameters["priority"] = level_of(current_priority())
+    if parameters:
+        value["parameters"] = parameters
     return json.dumps(value, separators=(",", ":")).encode(), parts
 
 

@@ -58,11 +58,12 @@ def _queue_policy(config: ConfigFile) -> Iterator[Fault]:
         for field in ("default_queue_policy", "priority_levels", "priority_queue_policy")
         if (batching.HasField(field) if field.startswith("default") else getattr(batching, field))
     ]
-    if found and config.kinds == {"KIND_CPU"}:
+    instances = sum(group.count or 1 for group in config.message.instance_group)
+    if found and config.kinds == {"KIND_CPU"} and instances < 2:
         yield Fault(
-            message=f"{found[0]} on a CPU: a lone request beside a busy process now and then waits "
-            "for half a second (decision record 0022); no policy was expected; bound the load in "
-            "front of the server, or accept it",
+            message=f"{found[0]} and one instance on a CPU: a lone request now and then waits for "
+            "half a second, and under overload most do (decision record 0079); a second instance "
+            "was expected; publish with --queue-for-deadline, or bound the load before the server",
             line=config.line("dynamic_batching", found[0]),
         )
 

@@ -11,6 +11,7 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
 from edgeml.core.dtypes import BY_NUMPY, DTYPES
+from edgeml.core.priority import PRIORITIES
 from edgeml.core.signature import ModelSignature, TensorSpec
 from edgeml.errors import InputError
 from edgeml.serving.repository.contract import PARAMETER
@@ -46,6 +47,7 @@ class ServedModel:
         backend: ``onnxruntime``, ``python``, or ``ensemble`` for models that run one another.
         steps: Models of an ensemble, each with the version that it asks for; -1 is the latest.
         takes_timeout: Whether a request may shorten its time in the queue.
+        takes_priority: Whether requests have one of our three priorities.
         rate_limited: Whether its instances ask the server for resources before they run.
     """
 
@@ -60,6 +62,7 @@ class ServedModel:
     backend: str = "onnxruntime"
     steps: tuple[tuple[str, int], ...] = ()
     takes_timeout: bool = False
+    takes_priority: bool = False
     rate_limited: bool = False
 
     @property
@@ -164,7 +167,8 @@ def describe(values: Mapping[str, Any]) -> ServedModel:
     any_tensors = strings or backend in (ENSEMBLE, PYTHON)
     first = "model.py" if backend == PYTHON else "model.onnx"
     steps = values.get("ensemble_scheduling", {}).get("step", [])
-    policy = values.get("dynamic_batching", {}).get("default_queue_policy", {})
+    batching = values.get("dynamic_batching", {})
+    policy = batching.get("default_queue_policy", {})
     return ServedModel(
         name=str(values.get("name", "")),
         kind=str(groups[0].get("kind", "")),
@@ -177,6 +181,8 @@ def describe(values: Mapping[str, Any]) -> ServedModel:
         backend=backend,
         steps=tuple((str(row["model_name"]), int(row.get("model_version", -1))) for row in steps),
         takes_timeout=bool(policy.get("allow_timeout_override", False)),
+        # JSON has 64-bit numbers as strings.
+        takes_priority=int(batching.get("priority_levels", 0)) == len(PRIORITIES),
         rate_limited=any("rate_limiter" in group for group in groups),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeml.core.priority import PRIORITIES, level_of
 from edgeml.errors import InputError
 
 _AT_LEAST = {
@@ -29,10 +30,13 @@ class ServingOptions:
         max_batch_size: Most samples of one run.
         queue_delay_us: How long a request waits for others to share a run with, in microseconds; 0
             never waits.
-        max_queue_size: Requests that may wait; more are refused at once. 0 is without a bound: see
-            decision record 0022 for what a bound costs under Triton 2.51.
+        max_queue_size: Requests that may wait; more are refused at once. 0 is without a bound. With
+            one instance a bound loses wake-ups (decision records 0022 and 0079):
+            :func:`edgeml.queue_for_deadline` gives one that does not.
         queue_timeout_us: After so long in the queue a request is refused, in microseconds; a
             request may ask for less. 0 is never.
+        priorities: Whether requests have one of three priorities (:func:`edgeml.priority`), each
+            with a queue of its own; the highest that waits goes first.
         resources: What an instance takes of the server while it runs, by name: instances that
             together ask for more than there is run one after the other. The server has as many of
             each as the greediest instance asks for.
@@ -54,6 +58,7 @@ class ServingOptions:
     queue_delay_us: int = 0
     max_queue_size: int = 0
     queue_timeout_us: int = 0
+    priorities: bool = False
     resources: Mapping[str, int] = field(default_factory=dict)
     priority: int = 0
     tensorrt: bool = False
@@ -111,4 +116,7 @@ class ServingOptions:
             if self.queue_timeout_us:
                 policy["default_timeout_microseconds"] = self.queue_timeout_us
             values["default_queue_policy"] = policy
+        if self.priorities:
+            values["priority_levels"] = len(PRIORITIES)
+            values["default_priority_level"] = level_of("normal")
         return values
