@@ -59,6 +59,7 @@ _HOMES = {
     "profile": "edgeml.workflows.profiling.profile",
     "promote": "edgeml.workflows.canaries",
     "publish": "edgeml.workflows.serving",
+    "queue_for_deadline": "edgeml.workflows.limiting",
     "robustness": "edgeml.workflows.robustness",
     "serve": "edgeml.workflows.web",
     "serve_triton": "edgeml.workflows.serving",
@@ -122,6 +123,7 @@ __all__ = [
     "profile",
     "promote",
     "publish",
+    "queue_for_deadline",
     "robustness",
     "serve",
     "serve_triton",
@@ -162,7 +164,7 @@ if TYPE_CHECKING:
     from edgeml.workflows.exporting import ExportSettings, export
     from edgeml.workflows.failing_over import with_fallback
     from edgeml.workflows.finding import Texts, find_data, load_texts
-    from edgeml.workflows.limiting import with_limit
+    from edgeml.workflows.limiting import queue_for_deadline, with_limit
     from edgeml.workflows.loading import load, load_recommender
     from edgeml.workflows.profiling.profile import Profile, profile
     from edgeml.workflows.profiling.settings import ProfileSettings, ServiceLevel

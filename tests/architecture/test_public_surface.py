@@ -62,6 +62,7 @@ PUBLIC = [
     "profile",
     "promote",
     "publish",
+    "queue_for_deadline",
     "robustness",
     "serve",
     "serve_triton",
