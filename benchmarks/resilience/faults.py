@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,15 +34,12 @@ from edgeml.bench.validity import Limits, judge
 from edgeml.core.bundle import Bundle
 from edgeml.errors import InputError, MeasurementError
 from edgeml.serving.repository.publish import publish_bundle
-from edgeml.serving.server.serve import start_triton
+from edgeml.serving.server.serve import TritonServer, start_triton
 
 MODEL = "served"
 WINDOW_S = (-1.0, 10.0)  # the requests that are looked at: sent so long before and after
 P99_MS = 500.0
 BACK_S = 5.0
-_LEAD_S = 2.5
-_TAIL_S = 14.0
-_HARM_S = 5.0
 # A response is counted from the time at which it was due, so that lag adds to it: what is judged
 # here is half a second, and a generator that is late by 1 % of it is late.
 _LIMITS = Limits(max_lag_ms=0.01 * P99_MS, max_spread=float("inf"))
@@ -87,54 +84,81 @@ class Outcomes:
         return quick and not self.num_failed and not self.num_wrong
 
 
-def measure(fault: Fault, bundle: Bundle, *, rate_per_s: float, seed: int) -> Outcomes:
-    """Run one repetition.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How one repetition is made.
 
-    Args:
-        fault: What is done to the server.
-        bundle: What is served.
+    Attributes:
         rate_per_s: Calls a second, at random times.
         seed: Of the times.
+        lead_s: Load before the harm.
+        harm_s: How long a harm lasts that no supervisor ends.
+        tail_s: Load after the harm began.
     """
+
+    rate_per_s: float = 50.0
+    seed: int = 0
+    lead_s: float = 2.5
+    harm_s: float = 5.0
+    tail_s: float = 14.0
+
+
+def measure(fault: Fault, bundle: Bundle, plan: Plan) -> Outcomes:
+    """Start a server, harm it under load, and say what its users saw."""
     with tempfile.TemporaryDirectory(prefix="edgeml-faults-") as name:
-        folder = Path(name)
-        publish_bundle(bundle, folder / "models", name=MODEL, policy="forbidden")
-        supervised = fault.heal is None
-        with (
-            start_triton(folder / "models", supervised=supervised) as server,
-            Proxy(int(server.grpc.rsplit(":", 1)[1])) as proxy,
-        ):
-            url = f"grpc://127.0.0.1:{proxy.port}" if fault.through_proxy else server.grpc
-            harmed = Harmed(server=server, proxy=proxy, model=MODEL)
-            diary = folder / "diary.json"
-            spec = TargetSpec(
-                factory="benchmarks.resilience.fault_target:fallback_target",
-                options={
-                    "url": url,
-                    "model": MODEL,
-                    "bundle": str(bundle.path),
-                    "diary": str(diary),
-                },
-            )
-            story = _Story(fault, harmed, url=url, bundle=bundle, ready=diary.with_suffix(".ready"))
-            num_queries = int(rate_per_s * (_LEAD_S + _TAIL_S))
-            schedule = poisson(rate_per_s, num_queries=num_queries, seed=seed)
-            record = run(spec, Server(schedule=schedule, callers=64))
-            story.join()
-            return _outcomes(record, story, json.loads(diary.read_text(encoding="utf-8")))
+        publish_bundle(bundle, name, name=MODEL, policy="forbidden")
+        with start_triton(name, supervised=fault.heal is None) as server:
+            return measure_at(server, fault, bundle, plan)
+
+
+def measure_at(server: TritonServer, fault: Fault, bundle: Bundle, plan: Plan) -> Outcomes:
+    """Harm a server that serves the bundle as ``served``, under load, and say what users saw."""
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeml-faults-") as name,
+        Proxy(int(server.grpc.rsplit(":", 1)[1])) as proxy,
+    ):
+        url = f"grpc://127.0.0.1:{proxy.port}" if fault.through_proxy else server.grpc
+        diary = Path(name) / "diary.json"
+        options = {"url": url, "model": MODEL, "bundle": str(bundle.path), "diary": str(diary)}
+        story = _Story(
+            fault,
+            Harmed(server=server, proxy=proxy, model=MODEL),
+            plan,
+            well=lambda: wait_until_well(url, MODEL, bundle, within_s=plan.tail_s),
+            ready=diary.with_suffix(".ready"),
+        )
+        schedule = poisson(
+            plan.rate_per_s,
+            num_queries=int(plan.rate_per_s * (plan.lead_s + plan.tail_s)),
+            seed=plan.seed,
+        )
+        record = run(
+            TargetSpec(
+                factory="benchmarks.resilience.fault_target:fallback_target", options=options
+            ),
+            Server(schedule=schedule, callers=64),
+        )
+        story.join()
+        return _outcomes(record, story, json.loads(diary.read_text(encoding="utf-8")))
 
 
 class _Story(threading.Thread):
     """Harms the server while the load runs, and notes when a stranger finds it well again."""
 
     def __init__(
-        self, fault: Fault, harmed: Harmed, *, url: str, bundle: Bundle, ready: Path
+        self,
+        fault: Fault,
+        harmed: Harmed,
+        plan: Plan,
+        *,
+        well: Callable[[], int],
+        ready: Path,
     ) -> None:
         super().__init__(daemon=True)
         self._fault = fault
         self._harmed = harmed
-        self._url = url
-        self._bundle = bundle
+        self._plan = plan
+        self._well = well
         self._ready = ready
         self.harmed_ns = 0
         self.well_ns = 0
@@ -146,15 +170,15 @@ class _Story(threading.Thread):
             if time.monotonic() > end:
                 return
             time.sleep(0.02)
-        time.sleep(_LEAD_S)
+        time.sleep(self._plan.lead_s)
         self.harmed_ns = time.perf_counter_ns()
         self._fault.harm(self._harmed)
         if self._fault.heal is not None:
-            time.sleep(_HARM_S)
+            time.sleep(self._plan.harm_s)
             self._fault.heal(self._harmed)
         else:
-            time.sleep(0.2)
-        self.well_ns = wait_until_well(self._url, MODEL, self._bundle, within_s=_TAIL_S)
+            time.sleep(0.2)  # until the harm can be seen
+        self.well_ns = self._well()
 
 
 def _outcomes(record: Record, story: _Story, diary: dict[str, Any]) -> Outcomes:
@@ -208,7 +232,8 @@ def main(argv: Sequence[str]) -> int:
     for fault in chosen:
         found = []
         for seed in range(asked.repeats):
-            found.append(measure(fault, bundle, rate_per_s=asked.rate, seed=seed))
+            plan = Plan(rate_per_s=asked.rate, seed=seed)
+            found.append(measure(fault, bundle, plan))
             sys.stderr.write(f"{fault.name} {seed}: {json.dumps(asdict(found[-1]))}\n")
         rows[fault.name] = _row(fault, found, rate_per_s=asked.rate)
     if asked.out is not None:

@@ -37,6 +37,7 @@ class Proxy:
         self.back_s = 0.0
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     def __enter__(self) -> Self:
@@ -57,18 +58,27 @@ class Proxy:
         self._started.set()
         self._loop.run_forever()
         server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0.05))
+        for writer in self._writers:
+            writer.transport.abort()
+        self._loop.run_until_complete(self._end())
         self._loop.close()
 
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports that were aborted close now
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         await self._wait_while_silent()
         try:
             there = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             writer.close()
             return
+        self._writers.add(there[1])
         await asyncio.gather(
             self._pass(reader, there[1], "there_s"), self._pass(there[0], writer, "back_s")
         )

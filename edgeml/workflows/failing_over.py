@@ -147,12 +147,15 @@ def _usable(
     check: Callable[[Predictor], bool], server: Predictor, settings: FallbackSettings
 ) -> Callable[[Predictor], bool] | None:
     """Return the golden request, unless a server that is well does not pass it."""
+    from edgeml.serving.routing.faults import fault_of
+
     try:
         with deadline(settings.probe_timeout_s):
             if check(server):
                 return check
-    except EdgemlError:
-        return check  # it is not well, which the first calls will find
+    except EdgemlError as exc:
+        if fault_of(exc) is not None:
+            return check  # it is not well, which the first calls will find
     _LOG.warning(
         "%s does not answer as the bundle's golden values say; whether it is well will be asked by "
         "repeating the last good call; run 'edgeml verify' there, and publish again",
@@ -187,14 +190,14 @@ def _reached(
 
 def _check_predictor(value: Any, role: str, source: str) -> None:
     """Refuse what is no predictor, and predictors whose answers have to be awaited."""
-    if not isinstance(value, Predictor):
-        raise InputError(
-            f"the {role} is a {type(value).__name__}; a predictor was expected; {source} gives one"
-        )
-    if inspect.iscoroutinefunction(type(value).predict):
+    if inspect.iscoroutinefunction(getattr(type(value), "predict", None)):
         raise InputError(
             f"the {role}'s answers have to be awaited; one that answers in the caller's thread was "
             "expected; use edgeml.connect, and asyncio.to_thread around the calls"
+        )
+    if not isinstance(value, Predictor):
+        raise InputError(
+            f"the {role} is a {type(value).__name__}; a predictor was expected; {source} gives one"
         )
 
 
