@@ -10,8 +10,8 @@ a mixture over a fixed grid. The differences take three values, so counts are al
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,13 +69,20 @@ class ExcessCount:
             >>> ExcessCount(above=20).evidence(0.01) > 400 > ExcessCount(equal=20).evidence(0.01)
             True
         """
-        stakes = _STAKES / (1.0 + limit)
-        log_wealth = (
-            self.above * np.log1p(stakes * (1.0 - limit))
-            + self.equal * np.log1p(-stakes * limit)
-            + self.below * np.log1p(-stakes * (1.0 + limit))
-        )
-        return _mean_of_exponentials(log_wealth)
+        counts = np.array([[self.above, self.equal, self.below]])
+        return float(excess_evidence(counts, limit)[0])
+
+
+def excess_evidence(counts: npt.NDArray[Any], limit: float) -> npt.NDArray[np.float64]:
+    """Return the evidence of several counts at once; see :meth:`ExcessCount.evidence`.
+
+    Args:
+        counts: Whole numbers ``(watched, 3)``: how often each difference was +1, 0 and -1.
+        limit: From 0 to below 1.
+    """
+    stakes = _STAKES / (1.0 + limit)
+    logs = np.log1p([stakes * (1.0 - limit), -stakes * limit, -stakes * (1.0 + limit)])
+    return _mean_of_exponentials(counts @ logs)
 
 
 def mean_shift_evidence(
@@ -99,11 +106,13 @@ def mean_shift_evidence(
     gain = total - count * limit
     squares = total_of_squares - 2 * limit * total + count * limit * limit
     penalty = (np.log1p(-shares) + shares) / shares**2
-    return _mean_of_exponentials(stakes * gain + stakes**2 * squares * penalty)
+    found = _mean_of_exponentials(stakes * gain + stakes**2 * squares * penalty)
+    return float(found)
 
 
-def _mean_of_exponentials(logs: npt.NDArray[np.float64]) -> float:
-    """Return the mean of exp, without overflow."""
-    top = float(np.max(logs))
-    total = top + math.log(float(np.mean(np.exp(logs - top))))
-    return math.exp(min(total, 700.0))
+def _mean_of_exponentials(logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the mean of exp over the last axis, without overflow."""
+    top = logs.max(axis=-1)
+    total = top + np.log(np.exp(logs - top[..., None]).mean(axis=-1))
+    found: npt.NDArray[np.float64] = np.exp(np.minimum(total, 700.0))
+    return found

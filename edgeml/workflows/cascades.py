@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgeml.serving.routing.cascade import CascadePredictor
 
 # Items and their right labels: names, indices into the models' labels, or sets of names.
-Labelled = tuple[Sequence[Any], Sequence[Any]]
+Labelled = tuple[Sequence[Any], Sequence[Any] | npt.NDArray[Any]]
 Clock = Callable[[], int]
 
 _TIMED_ITEMS = 200

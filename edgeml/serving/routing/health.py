@@ -10,7 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from edgeml.core.anytime import ExcessCount, mean_shift_evidence
+import numpy as np
+
+from edgeml.core.anytime import ExcessCount, excess_evidence, mean_shift_evidence
 from edgeml.errors import InputError
 
 WATCHES = ("errors", "latency", "flips", "confidence", "labels")
@@ -147,9 +149,13 @@ class Health:
         """Evidence at which a candidate is stopped: the level is divided among the watches."""
         return len(WATCHES) / self.settings.false_stop
 
-    def reason(self) -> tuple[str, str] | None:
-        """Return which watch speaks against the candidate, and its words; None where none does."""
-        found = self.evidence()
+    def reason(self, evidence: Mapping[str, float] | None = None) -> tuple[str, str] | None:
+        """Return which watch speaks against the candidate, and its words; None where none does.
+
+        Args:
+            evidence: That of now, where it is known already.
+        """
+        found = self.evidence() if evidence is None else evidence
         worst = max(WATCHES, key=lambda name: found[name])
         if found[worst] < self.stop_at:
             return None
@@ -201,13 +207,14 @@ class Health:
 
         Labels on which the models never differed have none worth a sum.
         """
-        limit, total = self.settings.max_label_shift, 0.0
-        for counts in self.labels.values():
-            equal = self.compared - counts.above - counts.below
-            up = ExcessCount(above=counts.above, equal=equal, below=counts.below)
-            down = ExcessCount(above=counts.below, equal=equal, below=counts.above)
-            total += (up.evidence(limit) + down.evidence(limit)) / 2
-        return total / max(self.num_labels, len(self.labels))
+        if not self.labels:
+            return 1.0
+        above = np.array([row.above for row in self.labels.values()])
+        below = np.array([row.below for row in self.labels.values()])
+        equal = self.compared - above - below
+        both = np.stack([above, equal, below], axis=1), np.stack([below, equal, above], axis=1)
+        found = excess_evidence(np.concatenate(both), self.settings.max_label_shift)
+        return float(found.sum()) / (2 * max(self.num_labels, len(self.labels)))
 
 
 def _check(name: str, value: object, holds: object, expected: str) -> None:

@@ -38,15 +38,17 @@ class CanaryMetrics:
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self.answers = metrics.counter("canary_answers", "Items answered, by the model.", "by")
+        answers = metrics.counter("canary_answers", "Items answered, by the model.", "by")
+        self.answers = {by: answers.labels(by) for by in (STABLE, CANDIDATE)}
         self.failures = metrics.counter(
             "canary_candidate_failures",
             "Items that the candidate failed and the stable model answered, by fault.",
             "fault",
         )
-        self.latency = metrics.histogram(
+        latency = metrics.histogram(
             "canary_latency_seconds", "Time of a call's answer, by the model.", "by"
         )
+        self.latency = {by: latency.labels(by) for by in (STABLE, CANDIDATE)}
         self.compared = metrics.counter("canary_compared", "Items that both models answered.")
         self.flips = metrics.counter("canary_flips", "Of them, those with another label.")
         self.dropped = metrics.counter("canary_dropped", "Comparisons that found no room.")
@@ -101,8 +103,8 @@ class Observer:
 
     def answered(self, by: str, *, num_items: int, elapsed_s: float) -> None:
         """Count answers that a caller got."""
-        self.counts.answers.labels(by).inc(num_items)
-        self.counts.latency.labels(by).observe(elapsed_s)
+        self.counts.answers[by].inc(num_items)
+        self.counts.latency[by].observe(elapsed_s)
         with self._lock:
             self._answered[by] += num_items
             if by == CANDIDATE:
@@ -240,10 +242,10 @@ class Observer:
         """Look at the watches, and stop the candidate where one speaks against it."""
         if self._stopped is not None:
             return
-        stop_at = self._health.stop_at
-        for watch, evidence in self._health.evidence().items():
-            self.counts.evidence.labels(watch).set(evidence / stop_at)
-        found = self._health.reason()
+        evidence, stop_at = self._health.evidence(), self._health.stop_at
+        for watch, value in evidence.items():
+            self.counts.evidence.labels(watch).set(value / stop_at)
+        found = self._health.reason(evidence)
         if found is not None:
             self._stop(*found)
 

@@ -132,7 +132,7 @@ def test_a_proven_candidate_is_published_and_another_is_not(bundles, tmp_path: P
     assert done.promoted
     assert (repository / "small/1").is_dir()
     told = json.loads(json.dumps(done.to_json()))
-    assert (told["promoted"], told["model"], told["version"]) == (True, "small", "1")
+    assert (told["promoted"], told["model"], told["version"]) == (True, "small", 1)
 
 
 def test_another_bundle_than_the_candidates_is_refused(bundles, tmp_path: Path) -> None:
