@@ -58,9 +58,10 @@ _HOMES = {
     "priority": "edgeml.core.priority",
     "profile": "edgeml.workflows.profiling.profile",
     "promote": "edgeml.workflows.canaries",
-    "publish": "edgeml.workflows.serving",
+    "publish": "edgeml.workflows.publishing",
     "queue_for_deadline": "edgeml.workflows.limiting",
     "robustness": "edgeml.workflows.robustness",
+    "rollback": "edgeml.workflows.publishing",
     "serve": "edgeml.workflows.web",
     "serve_triton": "edgeml.workflows.serving",
     "shadow": "edgeml.workflows.canaries",
@@ -125,6 +126,7 @@ __all__ = [
     "publish",
     "queue_for_deadline",
     "robustness",
+    "rollback",
     "serve",
     "serve_triton",
     "shadow",
@@ -168,10 +170,11 @@ if TYPE_CHECKING:
     from edgeml.workflows.loading import load, load_recommender
     from edgeml.workflows.profiling.profile import Profile, profile
     from edgeml.workflows.profiling.settings import ProfileSettings, ServiceLevel
+    from edgeml.workflows.publishing import publish, rollback
     from edgeml.workflows.recommendation_settings import RecommenderSettings
     from edgeml.workflows.reporting import Report, ReportTable, write_report
     from edgeml.workflows.robustness import Robustness, robustness
-    from edgeml.workflows.serving import connect, connect_async, publish, serve_triton
+    from edgeml.workflows.serving import connect, connect_async, serve_triton
     from edgeml.workflows.training import finetune
     from edgeml.workflows.training_images import ImageOptions
     from edgeml.workflows.tuning import tune

@@ -19,6 +19,7 @@ catch.
     ├─ InferenceError (RuntimeError)           the runtime could not compute an answer
     ├─ ClosedError (RuntimeError)              a predictor was used after close()
     ├─ MeasurementError (RuntimeError)         a load run could not be made
+    ├─ PublishError (RuntimeError)             a version could not be put in service; the old one is
     ├─ HostError (OSError)                     this machine lacks a port, a program, memory or disk
     └─ ServerError (RuntimeError)              a server answered with an error
        ├─ ServerUnreachableError (ConnectionError)
@@ -227,6 +228,28 @@ class ClosedError(EdgemlError, RuntimeError):
 
 class MeasurementError(EdgemlError, RuntimeError):
     """A load run could not be made; one that was made and is no good is invalid instead."""
+
+
+class PublishError(EdgemlError, RuntimeError):
+    """A version could not be put in service, and what was served before is served still.
+
+    Attributes:
+        model: The model.
+        version: The version that is not served.
+        kept: The version that is, or None where there is none.
+        reason: What went wrong.
+    """
+
+    def __init__(self, *, model: str, version: int, kept: int | None, reason: str) -> None:
+        keeps = f"version {kept} keeps serving" if kept else "nothing was served before it"
+        super().__init__(
+            f"version {version} of '{model}' is not served: {reason}; {keeps}; mend what is named "
+            "and try again"
+        )
+        self.model = model
+        self.version = version
+        self.kept = kept
+        self.reason = reason
 
 
 class HostMismatchWarning(UserWarning):

@@ -50,6 +50,7 @@ VERBS: tuple[Verb, ...] = (
     predict.VERB,
     recommend.VERB,
     publish.VERB,
+    publish.ROLLBACK,
     serve.VERB,
     profile.VERB,
     robustness.VERB,

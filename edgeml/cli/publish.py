@@ -1,12 +1,15 @@
-"""``edgeml publish``."""
+"""``edgeml publish`` and ``edgeml rollback``."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeml.cli.output import Outcome, Verb, show_line
 from edgeml.core.progress import Progress
+
+if TYPE_CHECKING:
+    from edgeml.serving.repository.publish import Published
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,28 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--encoded", action="store_true", help="also a model that takes JPEG or PNG files"
     )
     parser.add_argument("--no-warmup", action="store_true", help="run no golden samples at start")
+    parser.add_argument(
+        "--keep", type=int, default=None, help="versions to keep, of which two always stay (all)"
+    )
+    _add_server(parser)
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server",
+        default=None,
+        metavar="URL",
+        help="http://host:port or grpc://host:port of the server that shall load it",
+    )
+
+
+def _configure_rollback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="name of the model")
+    parser.add_argument("--repository", required=True, help="Triton model repository")
+    parser.add_argument(
+        "--to", type=int, default=None, help="version; default: the one that was served before"
+    )
+    _add_server(parser)
 
 
 def _resource(text: str) -> tuple[str, int]:
@@ -54,7 +79,6 @@ def _resource(text: str) -> tuple[str, int]:
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
-    del progress
     import edgeml
 
     done = edgeml.publish(
@@ -76,19 +100,67 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
             warmup=not arguments.no_warmup,
             encoded=arguments.encoded,
         ),
+        server=arguments.server,
+        keep=arguments.keep,
+        progress=progress,
     )
+    return _outcome(done, config_only=arguments.config_only)
+
+
+def _run_rollback(arguments: argparse.Namespace, progress: Progress) -> Outcome:
+    import edgeml
+
+    done = edgeml.rollback(
+        arguments.model,
+        repository=arguments.repository,
+        to=arguments.to,
+        server=arguments.server,
+        progress=progress,
+    )
+    return _outcome(done, config_only=False)
+
+
+def _outcome(done: Published, *, config_only: bool) -> Outcome:
     result: dict[str, Any] = {
         "model": done.model,
         "version": done.version,
         "path": str(done.path),
+        "previous": done.previous,
+        "server": done.server,
+        "checks": list(done.checks),
+        "removed": list(done.removed),
+        "recovered": done.recovered or None,
     }
     text = f"{done.path}: version {done.version}"
     if done.parts:
         result["parts"] = list(done.parts)
         text += f", with {', '.join(done.parts)}"
-    return Outcome(result=result, show=lambda: show_line(text))
+    lines = [text, *(f"checked: {line}" for line in done.checks)]
+    if done.recovered:
+        lines.insert(0, f"before: {done.recovered}")
+    if done.removed:
+        lines.append(f"removed: version {', '.join(map(str, done.removed))}")
+    if done.server is not None:
+        lines.append(f"served by {done.server}")
+    elif not config_only:
+        lines.append(
+            "files only: a server that runs serves what it has loaded, until it loads the model "
+            "again; name it with --server to have that done and checked"
+        )
+    return Outcome(result=result, show=lambda: _show(lines))
+
+
+def _show(lines: list[str]) -> None:
+    for line in lines:
+        show_line(line)
 
 
 VERB = Verb(
     name="publish", help="put a bundle into a Triton repository", configure=_configure, run=_run
+)
+ROLLBACK = Verb(
+    name="rollback",
+    help="serve an older version of a published model again",
+    configure=_configure_rollback,
+    run=_run_rollback,
 )

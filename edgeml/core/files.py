@@ -125,7 +125,7 @@ def staged_folder(place: Path) -> Iterator[Path]:
     staged.mkdir()
     try:
         yield staged
-        _sync_tree(staged)
+        sync_tree(staged)
         _swap(staged, place, aside=place.parent / f".{place.name}.old-{token}")
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -171,7 +171,45 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _sync_tree(root: Path) -> None:
+def write_whole(path: Path, contents: str | bytes) -> None:
+    """Write a file beside its place, put it on disk, and put it in place in one step.
+
+    Args:
+        path: Its place; folders above it are made.
+        contents: What it shall hold.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pending = path.parent / f".{path.name}.partial"
+    with pending.open("wb") as file:
+        file.write(contents if isinstance(contents, bytes) else contents.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    pending.replace(path)
+    _sync(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or folder to a place where nothing is, and put both names on disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+    for folder in {source.parent, target.parent}:
+        _sync(folder)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Make a folder with the same files as another: hard links, or copies where there are none."""
+    for folder, _, names in os.walk(source):
+        place = target / Path(folder).relative_to(source)
+        place.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            try:
+                os.link(Path(folder) / name, place / name)
+            except OSError:
+                shutil.copyfile(Path(folder) / name, place / name)
+
+
+def sync_tree(root: Path) -> None:
+    """Put every file and folder below a folder on disk, itself included."""
     for folder, _, names in os.walk(root):
         for name in names:
             _sync(Path(folder) / name)

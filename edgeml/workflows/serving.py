@@ -1,13 +1,12 @@
-"""``edgeml.publish``, ``edgeml.connect`` and a Triton server around them."""
+"""``edgeml.connect`` and a Triton server to connect to."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from edgeml.core.bundle import Bundle
 from edgeml.errors import InputError, IntegrityError
-from edgeml.runtime.host import check_threads
 from edgeml.tasks.predictor import Task, TaskPredictor
 from edgeml.tasks.text import TOKENIZER
 
@@ -15,59 +14,7 @@ if TYPE_CHECKING:
     from edgeml.serving.client.async_predictor import AsyncPredictor
     from edgeml.serving.client.engine import TritonEngine
     from edgeml.serving.guard.checks import GuardLimits
-    from edgeml.serving.repository.options import ServingOptions
-    from edgeml.serving.repository.publish import Published
     from edgeml.serving.server.serve import TritonServer
-
-Fallback = Literal["required", "allowed", "forbidden"]
-
-
-def publish(
-    bundle: str | Path | Bundle,
-    *,
-    repository: str | Path,
-    name: str | None = None,
-    fallback: Fallback = "allowed",
-    config_only: bool = False,
-    num_threads: int = 1,
-    options: ServingOptions | None = None,
-) -> Published:
-    """Put a bundle into a Triton model repository as the model's next version.
-
-    Args:
-        bundle: The bundle's folder.
-        repository: The repository; it is made if it is not there.
-        name: The model's name; None takes the bundle's.
-        fallback: ``required`` serves FP16 on a GPU or not at all, ``allowed`` serves on a GPU and
-            falls back to the chosen CPU variant, ``forbidden`` always uses the CPU.
-        config_only: Write the configuration and leave the artefacts out.
-        num_threads: Threads on a CPU; the short form of options that say nothing else.
-        options: How a server runs the model: threads, instances, batches, queue, accelerator.
-
-    Returns:
-        Model, version and path; for text also the names of the parts, ``NAME_text`` among them,
-        which takes strings.
-
-    Raises:
-        BundleError: This is no readable bundle, or (as IntegrityError) a file is damaged.
-        InputError: A name is not one that Triton can serve, or both threads and options are given.
-        MissingExtraError: The extra [triton] is not installed.
-    """
-    from edgeml.serving.repository.options import ServingOptions
-    from edgeml.serving.repository.publish import publish_bundle
-
-    check_threads(num_threads)
-    if options is not None and num_threads != 1:
-        raise InputError("num_threads and options are both given; one was expected; use options")
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
-    return publish_bundle(
-        opened,
-        repository,
-        name=name,
-        policy=fallback,
-        config_only=config_only,
-        options=options or ServingOptions(num_threads=num_threads),
-    )
 
 
 def connect(

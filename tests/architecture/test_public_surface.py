@@ -64,6 +64,7 @@ PUBLIC = [
     "publish",
     "queue_for_deadline",
     "robustness",
+    "rollback",
     "serve",
     "serve_triton",
     "shadow",

@@ -29,6 +29,7 @@ from edgeml.errors import (
     ModelOutputError,
     ParityError,
     ProviderUnavailableError,
+    PublishError,
     RequestRefusedError,
     ServerError,
     ServerOverloadedError,
@@ -130,6 +131,12 @@ CASES = (
     ErrorCase(
         make=lambda: MeasurementError("the generator died; look at it"),
         says="the generator died; look at it",
+        builtin=RuntimeError,
+    ),
+    ErrorCase(
+        make=lambda: PublishError(model="m", version=3, kept=2, reason="it answers otherwise"),
+        says="version 3 of 'm' is not served: it answers otherwise; version 2 keeps serving; mend "
+        "what is named and try again",
         builtin=RuntimeError,
     ),
     ErrorCase(

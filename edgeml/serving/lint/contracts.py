@@ -71,7 +71,8 @@ def _other_file(config: ConfigFile) -> Iterator[Fault]:
 
 
 def _missing_labels(config: ConfigFile) -> Iterator[Fault]:
-    for number, row in enumerate(config.message.output):
+    # They are built with their version: where none is built there is nothing to miss.
+    for number, row in enumerate(config.message.output if config.present else ()):
         if row.label_filename and not (config.folder / row.label_filename).is_file():
             yield Fault(
                 message=f"the output '{row.name}' names the labels '{row.label_filename}', which "

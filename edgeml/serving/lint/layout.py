@@ -8,6 +8,7 @@ from edgeml.serving.lint.findings import Fault, Rule
 from edgeml.serving.lint.graphs import Graph
 from edgeml.serving.lint.reading import CONFIGS, is_version
 from edgeml.serving.lint.subjects import ConfigFile, Model
+from edgeml.serving.repository.candidates import marked_for
 from edgeml.serving.repository.config import DEFAULT_CONFIG, PYTHON
 from edgeml.serving.repository.samples import WARMUP
 
@@ -87,6 +88,17 @@ def _not_built(model: Model) -> Iterator[Fault]:
         )
 
 
+def _left_candidate(model: Model) -> Iterator[Fault]:
+    of = marked_for(model.folder)
+    if of is not None:
+        yield Fault(
+            message=f"this is a candidate: a version of '{of}' that is being checked, or that an "
+            f"interrupted publish left; nobody asks for it; publish or roll back '{of}' to remove "
+            "it",
+            file=model.main_file,
+        )
+
+
 def _missing_artefact(config: ConfigFile) -> Iterator[Fault]:
     for version in config.served_versions:
         for name in config.artefact_names:
@@ -131,6 +143,7 @@ MODEL_RULES: tuple[Rule[Model], ...] = (
     Rule(name="config-unreadable", level="error", check=_unreadable_config),
     Rule(name="version-folder-missing", level="error", check=_no_version_folder),
     Rule(name="folder-not-a-version", level="warning", check=_not_a_version),
+    Rule(name="candidate-left", level="warning", check=_left_candidate),
     Rule(name="artefact-not-built", level="note", strict_level="error", check=_not_built),
 )
 CONFIG_RULES: tuple[Rule[ConfigFile], ...] = (

@@ -88,7 +88,8 @@ def _common(
     signature = signature_of(contract)
     outputs = [tensor_row(spec) for spec in signature.outputs]
     if contract["labels"]:
-        outputs[0]["label_filename"] = LABELS
+        # Below the version: a server that starts amid a publish reads labels of one and the same.
+        outputs[0]["label_filename"] = f"{version}/{LABELS}"
     parameters = {
         "intra_op_thread_count": str(options.threads_each),
         "inter_op_thread_count": "1",

@@ -14,20 +14,35 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeml.core.bundle import Bundle
-from edgeml.core.files import sha256_of, staged_folder, write_json
+from edgeml.core.files import sha256_of, staged_folder, write_json, write_whole
 from edgeml.errors import HostError, InputError, IntegrityError
+from edgeml.serving.repository.candidates import SUFFIX, is_candidate_name
 from edgeml.serving.repository.config import CPU_CONFIG, DEFAULT_CONFIG, LABELS, Policy, read_config
-from edgeml.serving.repository.contract import Contract, decode_contract, part_of
+from edgeml.serving.repository.contract import (
+    ENCODED_PART,
+    TEXT_PART,
+    Contract,
+    decode_contract,
+    part_of,
+)
 from edgeml.serving.repository.options import ServingOptions
 from edgeml.serving.repository.plans import ModelPlan, plan_models
 from edgeml.serving.repository.samples import PERF_ANALYZER, WARMUP
+from edgeml.serving.repository.version_record import (
+    VersionRecord,
+    hashes_below,
+    keep_bundle,
+    read_record,
+    write_record,
+)
 
 CONTRACT = "contract.json"
+_ENSEMBLES = (TEXT_PART, ENCODED_PART)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -41,12 +56,22 @@ class Published:
         path: The model's folder.
         parts: Further models of the same version: what a text model has around it, the one that
             takes strings last.
+        previous: The version that was served before, or None.
+        server: The server that loaded it and answered as the bundle does; None for files alone.
+        checks: What was checked, one line each.
+        removed: Versions that were removed, because only so many are kept.
+        recovered: What an earlier publish or rollback had left, and what became of it, or empty.
     """
 
     model: str
     version: int
     path: Path
     parts: tuple[str, ...] = ()
+    previous: int | None = None
+    server: str | None = None
+    checks: tuple[str, ...] = ()
+    removed: tuple[int, ...] = ()
+    recovered: str = ""
 
 
 def publish_bundle(
@@ -84,34 +109,58 @@ def publish_bundle(
         HostError: The repository cannot be written.
     """
     # Whatever is wrong with the request is said before anything is written.
-    model = _checked_name(bundle.manifest.name if name is None else name)
-    plans = plan_models(bundle, name=model, policy=policy, options=options or ServingOptions())
-    root, folder = Path(repository).absolute(), Path(repository).absolute() / model
-    for plan in plans:
-        _check_free(root / _checked_name(plan.name), plan.contract)
+    plans = checked_plans(bundle, repository, name=name, policy=policy, options=options)
+    model, root = plans[0].name, Path(repository).absolute()
+    folder = root / model
     try:
         with _locked(folder):
-            kept = _served_version(folder) if config_only else None
-            version = kept or max(_next_version(root / plan.name) for plan in plans)
+            served = served_version(folder)
+            kept = served if config_only else None
+            version = kept or next_version(root, plans)
             if kept:
-                _keep_versions(plans, root, version)
+                _keep_versions(bundle, plans, root, version)
             elif not config_only:
-                for plan in plans:
+                for plan in (
+                    plans[1:] + plans[:1]
+                ):  # the record is in the model's own, so it is last
                     _place_version(bundle, plan, root / plan.name / str(version))
             if kept or not config_only:
                 for plan in plans:
-                    _place_samples(plan, version, root / plan.name)
+                    place_samples(plan, version, root / plan.name)
+                record = record_of(plans, version=version, replaces=served, root=root)
+                _write_record(root / model / str(version), record, kept=bool(kept))
             # The bundle's model first and the ensemble last: it names the others by their version.
             for plan in plans:
                 _place_configs(plan, version, root / plan.name)
     except OSError as exc:
-        if isinstance(exc, HostError):
-            raise
-        raise HostError(
-            what=f"'{folder}' cannot be written ({exc})", needed="free the place or choose another"
-        ) from exc
+        raise cannot_write(folder, exc) from exc
     parts = [plan.name for plan in plans[1:]]
-    return Published(model=model, version=version, path=folder, parts=tuple(parts))
+    return Published(model=model, version=version, path=folder, parts=tuple(parts), previous=served)
+
+
+def cannot_write(place: Path, error: OSError) -> HostError:
+    """Return the error that says that a repository cannot be written."""
+    if isinstance(error, HostError):
+        return error
+    return HostError(
+        what=f"'{place}' cannot be written ({error})", needed="free the place or choose another"
+    )
+
+
+def checked_plans(
+    bundle: Bundle,
+    repository: str | Path,
+    *,
+    name: str | None,
+    policy: Policy,
+    options: ServingOptions | None,
+) -> list[ModelPlan]:
+    """Plan what publishing a bundle writes, after checking the request; see ``publish_bundle``."""
+    model = _checked_name(bundle.manifest.name if name is None else name)
+    plans = plan_models(bundle, name=model, policy=policy, options=options or ServingOptions())
+    for plan in plans:
+        _check_free(Path(repository).absolute() / _checked_name(plan.name), plan.contract)
+    return plans
 
 
 def _checked_name(name: str) -> str:
@@ -119,6 +168,11 @@ def _checked_name(name: str) -> str:
         raise InputError(
             f"the model name is {name!r}; up to 128 letters, digits, '_', '-' and '.', not "
             "starting with '.' or '-', were expected; choose another --name"
+        )
+    if is_candidate_name(name):
+        raise InputError(
+            f"the model name is {name!r}; names that end in '{SUFFIX}' are those of versions that "
+            "are being checked; choose another --name"
         )
     return name
 
@@ -141,16 +195,21 @@ def _check_free(folder: Path, contract: Contract) -> None:
         )
 
 
-def _next_version(folder: Path) -> int:
+def next_version(root: Path, plans: Sequence[ModelPlan]) -> int:
+    """Return a version that neither the model nor one of its parts has."""
+    return max((max(versions_in(root / plan.name), default=0) for plan in plans), default=0) + 1
+
+
+def versions_in(folder: Path) -> set[int]:
+    """Return the versions in a model's folder; none where there is no folder."""
     if not folder.is_dir():
-        return 1
-    versions = (int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-    return max(versions, default=0) + 1
+        return set()
+    return {int(path.name) for path in folder.iterdir() if path.name.isdecimal()}
 
 
-def _served_version(folder: Path) -> int | None:
+def served_version(folder: Path) -> int | None:
     """Return the version that the model's configuration names, else its latest, if it has one."""
-    present = {int(path.name) for path in folder.iterdir() if path.name.isdecimal()}
+    present = versions_in(folder)
     try:
         named = present.intersection(read_config(folder / DEFAULT_CONFIG).versions)
     except InputError:
@@ -158,13 +217,17 @@ def _served_version(folder: Path) -> int | None:
     return max(named or present, default=None)
 
 
-def _keep_versions(plans: list[ModelPlan], root: Path, version: int) -> None:
+def _keep_versions(bundle: Bundle, plans: list[ModelPlan], root: Path, version: int) -> None:
     """Take the contract of versions that stay along, after checking that they may stay."""
     for plan in plans:
         _check_artefacts(plan, root / plan.name / str(version))
     for plan in plans:
         text = json.dumps(plan.contract, indent=2, ensure_ascii=False, allow_nan=False)
-        _replace(root / plan.name / str(version) / CONTRACT, text + "\n")
+        write_whole(root / plan.name / str(version) / CONTRACT, text + "\n")
+        if part_of(plan.contract) is None and plan.contract["labels"]:
+            labels = "".join(f"{label}\n" for label in plan.contract["labels"])
+            write_whole(root / plan.name / str(version) / LABELS, labels)
+    keep_bundle(bundle, root / plans[0].name / str(version))
 
 
 def _check_artefacts(plan: ModelPlan, place: Path) -> None:
@@ -182,62 +245,113 @@ def _check_artefacts(plan: ModelPlan, place: Path) -> None:
 
 def _place_version(bundle: Bundle, plan: ModelPlan, place: Path) -> None:
     """Write every file of a version, checking the bundle's copy and our own."""
-    # The contract stays with its version too, so that an older one can be served again by name.
     # Triton ignores folders whose names are not numbers, and edgeml's start with a dot besides.
     with staged_folder(place) as staged:
-        write_json(staged / CONTRACT, plan.contract)
-        for file, source in plan.files.items():
-            target = staged / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(source, bytes):
-                target.write_bytes(source)
-            else:
-                shutil.copyfile(bundle.checked_path(source.file), target)
-            if sha256_of(target) != plan.sha256_of(file):
-                raise IntegrityError(
-                    path=str(target),
-                    reason="the copy differs from the bundle; the disk or memory is unreliable: "
-                    "publish again",
-                )
+        fill_version(bundle, plan, staged)
 
 
-def _place_samples(plan: ModelPlan, version: int, folder: Path) -> None:
+def fill_version(bundle: Bundle, plan: ModelPlan, folder: Path) -> None:
+    """Write every file of a version but its record into an empty folder.
+
+    Args:
+        bundle: What is served.
+        plan: One model of it.
+        folder: The folder.
+
+    Raises:
+        IntegrityError: A file of the bundle, or our copy of it, is not what it shall be.
+    """
+    # The contract stays with its version too, so that an older one can be served again by name.
+    write_json(folder / CONTRACT, plan.contract)
+    for file, source in plan.files.items():
+        target = folder / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, bytes):
+            target.write_bytes(source)
+        else:
+            shutil.copyfile(bundle.checked_path(source.file), target)
+        if sha256_of(target) != plan.sha256_of(file):
+            raise IntegrityError(
+                path=str(target),
+                reason="the copy differs from the bundle; the disk or memory is unreliable: "
+                "publish again",
+            )
+    if part_of(plan.contract) is None:
+        if plan.contract["labels"]:
+            labels = "".join(f"{label}\n" for label in plan.contract["labels"])
+            (folder / LABELS).write_bytes(labels.encode())
+        keep_bundle(bundle, folder)
+
+
+def record_of(
+    plans: Sequence[ModelPlan],
+    *,
+    version: int,
+    replaces: int | None,
+    root: Path,
+) -> VersionRecord:
+    """Return the record of a version whose files are in place.
+
+    Args:
+        plans: The models of it.
+        version: The version.
+        replaces: The one that is served before it.
+        root: Where the models' folders are: the repository, or a staged one.
+    """
+    files = {}
+    for plan in plans:
+        files[plan.name] = hashes_below(root / plan.name / str(version))
+        warmup = hashes_below(root / plan.name / WARMUP / str(version))
+        files[plan.name] |= {f"{WARMUP}/{version}/{path}": row for path, row in warmup.items()}
+    parts = {plan.name: part_of(plan.contract) for plan in plans}
+    return VersionRecord(
+        model=plans[0].name,
+        version=version,
+        replaces=replaces,
+        names=tuple(plan.name for plan in plans),
+        ensembles=tuple(n for n, part in parts.items() if part and part[0] in _ENSEMBLES),
+        configs={plan.name: plan.build(version) for plan in plans},
+        files=files,
+    )
+
+
+def _write_record(folder: Path, record: VersionRecord, *, kept: bool) -> None:
+    if kept:  # what it replaced when it was published stays what a rollback leads to
+        try:
+            record = replace(record, replaces=read_record(folder).replaces)
+        except (InputError, IntegrityError):
+            record = replace(record, replaces=None)
+    write_record(folder, record)
+
+
+def place_samples(plan: ModelPlan, version: int, folder: Path) -> None:
     """Write what warms a version up, and what perf_analyzer cannot make up by itself."""
     if plan.samples is not None and plan.warmup:
         for relative, contents in plan.samples.warmup_files(version=version).items():
-            _replace(folder / WARMUP / relative, contents)
+            write_whole(folder / WARMUP / relative, contents)
     if plan.load:
-        _replace(folder / PERF_ANALYZER, plan.load.encode())
+        write_whole(folder / PERF_ANALYZER, plan.load)
 
 
 def _place_configs(plan: ModelPlan, version: int, folder: Path) -> None:
-    configs = plan.build(version)
-    if plan.contract["labels"] and part_of(plan.contract) is None:
-        _replace(folder / LABELS, "".join(f"{label}\n" for label in plan.contract["labels"]))
+    place_configs(plan.build(version), folder)
+
+
+def place_configs(configs: Mapping[str, str], folder: Path) -> None:
+    """Put the configurations of a version in place: from then on it is the one that is served.
+
+    Args:
+        configs: Path below the model's folder to text.
+        folder: The model's folder.
+    """
     # The CPU's file first: a server with a GPU reads the other, and each is whole in itself.
     for relative in (CPU_CONFIG, DEFAULT_CONFIG):
         if relative in configs:
-            _replace(folder / relative, configs[relative])
+            write_whole(folder / relative, configs[relative])
     if CPU_CONFIG not in configs:
         (folder / CPU_CONFIG).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             (folder / CPU_CONFIG).parent.rmdir()
-
-
-def _replace(path: Path, contents: str | bytes) -> None:
-    """Write a file beside its place, put it on disk, and put it in place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pending = path.parent / f".{path.name}.partial"
-    with pending.open("wb") as file:
-        file.write(contents if isinstance(contents, bytes) else contents.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    pending.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

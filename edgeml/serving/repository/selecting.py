@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgeml.errors import InputError
 from edgeml.serving.host.plain import is_plain
+from edgeml.serving.repository.candidates import is_candidate_name, marked_for
 from edgeml.serving.repository.config import CPU_CONFIG, DEFAULT_CONFIG, ServedModel, read_config
 
 
@@ -47,10 +48,19 @@ def select_models(
     skipped: list[SkippedModel] = []
     names = sorted(path.name for path in root.iterdir() if path.is_dir())
     needed = None if wanted is None else {*wanted, *_steps_of(root, wanted)}
+    # An ensemble runs candidates while the models under it change, and a kill leaves it so.
+    own = [name for name in names if not is_candidate_name(name) and not name.startswith(".")]
+    bridges = _steps_of(root, own)
     for folder in (root / name for name in names if not name.startswith(".")):
         reason = why_not(folder, use_cpu_config=use_cpu_config)
         if needed is not None and folder.name not in needed:
             reason = reason or "it was not asked for"
+            skipped.append(SkippedModel(name=folder.name, reason=reason))
+        elif needed is None and (of := marked_for(folder)) and folder.name not in bridges:
+            reason = (
+                f"it is a candidate that an interrupted publish of '{of}' left; publish or roll "
+                "back that model to remove it"
+            )
             skipped.append(SkippedModel(name=folder.name, reason=reason))
         elif reason:
             skipped.append(SkippedModel(name=folder.name, reason=reason))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeml.errors import InputError
+from edgeml.serving.repository.candidates import is_candidate_name
 from edgeml.serving.repository.config import describe
 from edgeml.serving.repository.selecting import SkippedModel
 from edgeml.serving.server.http import get_json
@@ -55,6 +56,8 @@ def status_of(http_url: str, *, skipped: Sequence[SkippedModel] = ()) -> list[Mo
             rows.append(_status(http_url, row))
         elif row["name"] not in known:
             reason = "not loaded"
+            if is_candidate_name(row["name"]):
+                reason += "; it looks like a candidate that an interrupted publish left"
             rows.append(ModelStatus(name=row["name"], version="", state="skipped", reason=reason))
     return sorted(rows, key=lambda row: (row.name, row.version))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeml.errors import EdgemlError, ServerError
 from edgeml.serving.host.processes import ProcessMark, is_running
+from edgeml.serving.repository.candidates import is_candidate_name
 from edgeml.serving.server.http import get_json
 from edgeml.serving.server.starting import log_models, wait_until_ready
 from edgeml.serving.server.stubs import stubs_of
@@ -176,6 +177,8 @@ class Supervisor(threading.Thread):
         self._answered_at = time.monotonic()
         for row in rows:
             name, watch = row["name"], self._watches.get(row["name"])
+            if is_candidate_name(name):
+                continue  # a publish tries it, and takes it away
             if row.get("state") == "READY":
                 self._wanted.add(name)
                 if watch is None:

@@ -73,7 +73,8 @@ def running_servers(
 @contextlib.contextmanager
 def _triton(bundle: Bundle, num_threads: int) -> Iterator[Running]:
     from edgeml.serving.repository.options import ServingOptions
-    from edgeml.workflows.serving import publish, serve_triton
+    from edgeml.workflows.publishing import publish
+    from edgeml.workflows.serving import serve_triton
 
     with tempfile.TemporaryDirectory(prefix="edgeml-profile-") as folder:
         options = ServingOptions(num_threads=num_threads, instances=1)

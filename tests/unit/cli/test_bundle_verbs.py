@@ -202,12 +202,29 @@ def test_names_that_look_like_markup_are_shown_as_they_are(
 def test_publish_says_where(run: Run, small: Path, tmp_path: Path) -> None:
     done = run("publish", small, "--repository", tmp_path / "models", "--json")
     assert done.code == 0
-    assert set(done.json) == {"model", "version", "path"}
-    assert done.json["model"] == "small"
+    keys = {"model", "version", "path", "previous", "server", "checks", "removed", "recovered"}
+    assert set(done.json) == keys
+    assert (done.json["model"], done.json["server"]) == ("small", None)
     assert Path(done.json["path"]).is_dir()
     people = run("publish", small, "--repository", tmp_path / "models", "--name", "other")
     assert people.code == 0
     assert "other" in people.out
+    assert "files only: a server that runs serves what it has loaded" in people.out
+
+
+def test_rollback_says_what_is_served(run: Run, small: Path, tmp_path: Path) -> None:
+    place = ("--repository", tmp_path / "models")
+    for _ in range(3):
+        assert run("publish", small, *place, "--keep", "2").code == 0
+    done = run("rollback", "small", *place, "--json")
+    assert (done.json["model"], done.json["version"], done.json["previous"]) == ("small", 2, 3)
+    assert Path(done.json["path"]) == tmp_path / "models/small"
+    refused = run("rollback", "small", *place, "--to", "1")
+    assert refused.code == 2
+    assert "version 1 of 'small' is not there; another of 2, 3 was expected" in refused.error
+    refused = run("rollback", "nothing", *place)
+    assert refused.code == 2
+    assert "there is no model 'nothing'; one of small was expected" in refused.error
 
 
 def test_publish_takes_the_resources_of_an_instance(run: Run, small: Path, tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ CASES = (
         good=lambda yard: yard.folders.extend(["plain/.1.partial-7-8", "plain/2"]),
         file="plain/latest",
     ),
+    Case(rule="candidate-left", bad=instead("plain/.candidate.json", b'{"model": "other"}')),
     Case(rule="artefact-not-built", bad=Yard.unbuilt),
     Case(rule="artefacts-differ", bad=graph("[batch, 2] y", "[batch, 5] y"), file=CPU),
     Case(

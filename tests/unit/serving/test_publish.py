@@ -23,6 +23,16 @@ from edgeml.serving.repository.publish import publish_bundle
 from edgeml.serving.repository.selecting import select_models
 from tests.unit.serving.tiny_bundle import LABELS, make_tiny_bundle
 
+# What a version keeps beside what is served, so that it can be checked and served again.
+KEPT = {
+    "labels.txt",
+    "published.json",
+    "bundle/manifest.json",
+    "bundle/golden/golden.json",
+    "bundle/golden/tensors.npz",
+    *(f"bundle/golden/outputs-{name}.npz" for name in ("fp32", "fp16", "int8")),
+}
+
 
 def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -47,11 +57,11 @@ def test_the_layout(tiny: Bundle, repository: Path):
     assert files_of(repository) == {
         "tiny/config.pbtxt",
         "tiny/configs/cpu.pbtxt",
-        "tiny/labels.txt",
         "tiny/warmup/1/0.raw",
         *(f"tiny/1/{name}" for name in ("fp32.onnx", "fp16.onnx", "int8.onnx", "contract.json")),
+        *(f"tiny/1/{name}" for name in KEPT),
     }
-    assert (done.path / "labels.txt").read_text(encoding="utf-8").splitlines() == list(LABELS)
+    assert (done.path / "1/labels.txt").read_text(encoding="utf-8").splitlines() == list(LABELS)
     assert json.loads((done.path / "1/contract.json").read_bytes()) == contract_of(tiny)
     check_consistent(done.path)
     first = tiny.golden().tensors["image"][0]
@@ -84,7 +94,7 @@ def test_another_policy_removes_the_configuration_that_it_does_not_have(tiny, re
     publish_bundle(tiny, repository)
     done = publish_bundle(tiny, repository, policy="required")
     assert not (done.path / "configs").exists()
-    assert files_of(done.path / "2") == {"fp16.onnx", "contract.json"}
+    assert files_of(done.path / "2") == {"fp16.onnx", "contract.json", *KEPT}
     _, (skipped,) = select_models(repository, use_cpu_config=True)
     assert "needs a GPU" in skipped.reason
     assert select_models(repository, use_cpu_config=False) == (["tiny"], [])
@@ -92,7 +102,7 @@ def test_another_policy_removes_the_configuration_that_it_does_not_have(tiny, re
 
 def test_configurations_alone_are_not_served(tiny, repository):
     done = publish_bundle(tiny, repository, config_only=True)
-    names = {"config.pbtxt", "configs/cpu.pbtxt", "labels.txt"}
+    names = {"config.pbtxt", "configs/cpu.pbtxt"}
     assert (done.version, files_of(done.path)) == (1, names)
     _, (skipped,) = select_models(repository, use_cpu_config=True)
     assert (skipped.name, "no version folder" in skipped.reason) == ("tiny", True)
@@ -200,7 +210,7 @@ def half_a_copy(source, target):
     Path(target).write_bytes(data[: len(data) // 2])
     stay()
 
-def first_only(path, text, replace=publish._replace):
+def first_only(path, text, replace=publish.write_whole):
     if path.name == "config.pbtxt":
         stay()
     replace(path, text)
@@ -211,7 +221,7 @@ if step == "copying":
 elif step == "placed":
     publish._place_configs = stay
 elif step == "one configuration":
-    publish._replace = first_only
+    publish.write_whole = first_only
 elif step == "renaming":
     Path.replace = stay
 publish.publish_bundle(Bundle.read(sys.argv[1]), sys.argv[2])

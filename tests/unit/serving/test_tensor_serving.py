@@ -61,7 +61,7 @@ def test_several_inputs_and_outputs_are_published(bundle, repository):
     contract = decode_contract(model.contract_text)
     assert contract["signature"] == bundle.manifest.signature.to_json()
     assert published.parts == ()
-    assert not (published.path / "labels.txt").exists()
+    assert not (published.path / "1/labels.txt").exists()
 
 
 def test_a_client_answers_as_in_process(bundle, repository):

@@ -41,9 +41,11 @@ def test_the_layout(sentiment, repository):
     assert files_of(repository / "sentiment_labels/1") == code
     assert files_of(repository / "sentiment_text/1") == {"contract.json"}
     assert files_of(repository / "sentiment") == {
-        *("config.pbtxt", "configs/cpu.pbtxt", "labels.txt", "perf_analyzer.json"),
+        *("config.pbtxt", "configs/cpu.pbtxt", "perf_analyzer.json"),
         *("warmup/1/0.raw", "warmup/1/1.raw"),
         *("1/contract.json", "1/fp32.onnx", "1/fp16.onnx"),
+        *("1/labels.txt", "1/published.json", "1/bundle/manifest.json"),
+        *(f"1/bundle/{path}" for path in sentiment.manifest.files if path.startswith("golden/")),
     }
     assert select_models(repository, use_cpu_config=True) == (NAMES, [])
 
