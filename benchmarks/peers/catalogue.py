@@ -55,6 +55,11 @@ class Peer:
         """Whether it runs our bundle."""
         return self.name in OURS
 
+    @property
+    def splits(self) -> bool:
+        """Whether what it adds to its model can be told: our bundle, in the worker itself."""
+        return self.engine == "ours"
+
 
 ARTEFACTS = {
     row.name: row

@@ -107,7 +107,7 @@ class Field:
         """Time our whole answers and our model alone."""
         plan = self._plan
         for block in blocks(len(texts), size=plan.block, count=plan.split_blocks, seed=plan.seed):
-            for name in self._orders.draw([row for row in self._workers if PEERS[row].ours]):
+            for name in self._orders.draw([row for row in self._workers if PEERS[row].splits]):
                 pair = self._attempt(
                     name, lambda worker, block=block: self._split(worker, block, texts)
                 )

@@ -118,6 +118,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self._kill()
             self._process.wait()
+        self._kill()  # and what it started: a server's own processes outlive it
 
     def _parse(self, op: str, line: str) -> dict[str, Any]:
         if not line.endswith("\n"):

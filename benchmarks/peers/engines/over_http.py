@@ -49,13 +49,21 @@ class Caller:
 
     def __call__(self, text: str) -> tuple[str, float]:
         body = json.dumps({"text": text}).encode()
-        self._connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
-        reply = self._connection.getresponse()
+        try:
+            reply = self._post(body)
+        except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+            # Others were asked meanwhile, and servers close connections that idle for seconds.
+            self._connection.close()
+            reply = self._post(body)
         contents = reply.read()
         if reply.status != 200:
             raise RuntimeError(f"it answered {reply.status}: {contents[:120]!r}")
         value = json.loads(contents)
         return value["label"], float(value["score"])
+
+    def _post(self, body: bytes) -> http.client.HTTPResponse:
+        self._connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        return self._connection.getresponse()
 
     def close(self) -> None:
         """Close the connection."""
