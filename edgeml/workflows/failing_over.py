@@ -180,10 +180,10 @@ def _reached(
         return found, None
     late = LateServer(server, edge, accept=lambda found: _check_artefacts(found, edge, settings))
     try:
-        late.open()
+        late.connect()
     except EdgemlError as exc:
-        if fault_of(exc.__cause__ or exc) is None:
-            raise exc.__cause__ or exc from None
+        if fault_of(exc) is None:
+            raise
         return late, exc
     return late, None
 

@@ -47,33 +47,42 @@ class LateServer:
         self._told = ""
         self._lock = threading.Lock()
 
-    def open(self) -> None:
+    def connect(self) -> None:
         """Connect, unless that was done.
 
         Raises:
-            ServerError: There is no server, or it is not what was expected.
+            EdgemlError: What connecting raised, or there is another model than was expected.
         """
         with self._lock:
             if self._closed:
                 raise ClosedError
             if self._found is not None:
                 return
+            found = self._connect()
             try:
-                found = self._connect()
-                try:
-                    check_same_model({"server": found, "edge": self._edge})
-                    self._accept(found)
-                except EdgemlError:
-                    found.close()
-                    raise
-            except EdgemlError as exc:
-                if fault_of(exc) is not None:
-                    raise
-                if str(exc) != self._told:  # once, not at each try
-                    self._told = str(exc)
-                    _LOG.error("the server that came up is not used: %s", exc)
-                raise ServerError(str(exc), url=_NAME) from exc
+                check_same_model({"server": found, "edge": self._edge})
+                self._accept(found)
+            except EdgemlError:
+                found.close()
+                raise
             self._found = found
+
+    def open(self) -> None:
+        """Connect in the background, where nobody can mend what was given wrongly.
+
+        Raises:
+            ServerError: There is no server, or it is not what was expected; the log says so once.
+            ClosedError: It was closed.
+        """
+        try:
+            self.connect()
+        except EdgemlError as exc:
+            if fault_of(exc) is not None or isinstance(exc, ClosedError):
+                raise
+            if str(exc) != self._told:
+                self._told = str(exc)
+                _LOG.error("the server that came up is not used: %s", exc)
+            raise ServerError(str(exc), url=_NAME) from exc
 
     @property
     def signature(self) -> ModelSignature:
