@@ -310,9 +310,9 @@ class ServerOverloadedError(ServerError):
     """More is asked of a server than it can answer in time; this request was not computed.
 
     Attributes:
-        reason: ``queue-full``, ``waited`` (too long in the server's queue), or what a limit before
-            the server said: ``too-late`` (it could not have been answered by its deadline) or
-            ``shed`` (a call of higher priority took its place).
+        reason: ``queue-full``, or ``waited`` too long in a queue, the server's or that of a limit
+            before it; or what only a limit says, at once: ``too-late`` (it could not have been
+            answered by its deadline) or ``shed`` (a call of higher priority took its place).
     """
 
     def __init__(self, message: str, *, url: str, reason: str) -> None:

@@ -46,14 +46,15 @@ coupled (float[batch, 3] x) => (float[batch, 3] y)
 
 def make_tensor_bundle(
     place: Path,
-    text: str,
+    graph: str | bytes,
     samples: list[Mapping[str, Any]],
     *,
     variants: tuple[str, ...] = ("fp32",),
     batch_safe: bool = True,
 ) -> Bundle:
     """Write a bundle of one graph under several names; the last variant is chosen."""
-    data = onnx.parser.parse_model(text).SerializeToString()
+    parsed = graph if isinstance(graph, bytes) else onnx.parser.parse_model(graph)
+    data = parsed if isinstance(parsed, bytes) else parsed.SerializeToString()
     engine: Engine = OnnxEngine(data)
     signature = engine.signature
     engine = OneByOne(engine) if takes_one(signature) else engine

@@ -2,7 +2,8 @@
 
 A call is refused the moment it is clear that it cannot be answered by its deadline: when it
 arrives behind too many others, when a call of higher priority takes a place before it, or when its
-turn comes too late. So the line needs no bound of its own: the deadlines are its bound.
+turn comes too late. So the line needs no bound of its own: the deadlines are its bound. It can
+have one for calls without a deadline.
 
 Nothing here waits, locks or reads a clock: every method is told the time, and returns the calls
 whose state changed. The caller holds a lock and wakes them.
@@ -11,6 +12,7 @@ whose state changed. The caller holds a lock and wakes them.
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ from dataclasses import dataclass
 from edgeml.serving.admission.estimates import RecentTimes
 
 TOO_LATE = "too-late"
+WAITED = "waited"
 SHED = "shed"
+FULL = "full"
 # A call is expected to take as long as all but the slowest twentieth of the last ones: a stall must
 # not close the line, and a call that is cut off at its deadline has cost the server its time.
 _EXPECTED = 0.95
@@ -46,7 +50,8 @@ class Ticket:
         end_s: Its deadline.
         state: Where it is.
         started_s: When it left the line, if it did.
-        reason: Why it was refused, if it was.
+        reason: Why it was refused, if it was: ``too-late`` as it came, ``waited`` in vain, ``shed``
+            for one of higher priority, ``full`` where there was no room.
         ahead: How many waited before it when it was refused.
         needed_s: How long an answer would have taken then.
     """
@@ -72,10 +77,12 @@ class Line:
     Args:
         limit: How many calls may be under way now.
         ranks: How many priorities there are.
+        room: How many may wait; infinity where only deadlines bound the line.
     """
 
-    def __init__(self, limit: Callable[[], int], *, ranks: int = 1) -> None:
+    def __init__(self, limit: Callable[[], int], *, ranks: int = 1, room: float = math.inf) -> None:
         self._limit = limit
+        self._room = room
         self._waiting: tuple[deque[Ticket], ...] = tuple(deque() for _ in range(ranks))
         self._taken = RecentTimes(window=_WINDOW)
         self.under_way = 0
@@ -84,6 +91,10 @@ class Line:
     def waiting(self) -> int:
         """How many wait."""
         return sum(map(len, self._waiting))
+
+    def waits_below(self, rank: int) -> bool:
+        """Return whether a call of lower priority waits."""
+        return any(self._waiting[rank + 1 :])
 
     @property
     def expected_s(self) -> float:
@@ -120,8 +131,11 @@ class Line:
         if places > 0:
             self._start(ticket, now_s)
             return ticket, []
+        if self.waiting >= self._room and not self.waits_below(rank):
+            _refuse(ticket, FULL, ahead=ahead, needed_s=needed_s)
+            return ticket, []
         self._waiting[rank].append(ticket)
-        return ticket, list(self._shed_behind(rank, now_s))
+        return ticket, [*self._shed_behind(rank, now_s), *self._shed_last()]
 
     def end(self, ticket: Ticket, now_s: float, *, counts: bool) -> list[Ticket]:
         """Note that a call under way is over.
@@ -153,7 +167,7 @@ class Line:
             ahead = sum(map(len, self._waiting[: ticket.rank])) + line.index(ticket)
             line.remove(ticket)
             needed_s = max(self._needed_s(ahead, free=False), ticket.end_s - now_s)
-            _refuse(ticket, TOO_LATE, ahead=ahead, needed_s=needed_s)
+            _refuse(ticket, WAITED, ahead=ahead, needed_s=needed_s)
 
     def _needed_s(self, ahead: int, *, free: bool) -> float:
         """Return the time to an answer behind so many others (by Little's law their pace)."""
@@ -171,7 +185,7 @@ class Line:
             while line and self.under_way < self._limit():
                 ticket = line.popleft()
                 if now_s + self.expected_s > ticket.end_s:
-                    _refuse(ticket, TOO_LATE, ahead=0, needed_s=self.expected_s)
+                    _refuse(ticket, WAITED, ahead=0, needed_s=self.expected_s)
                 else:
                     self._start(ticket, now_s)
                 yield ticket
@@ -188,6 +202,15 @@ class Line:
                     yield ticket
                 else:
                     ahead += 1
+
+    def _shed_last(self) -> Iterator[Ticket]:
+        """Refuse the newest call of the lowest priority while more wait than there is room for."""
+        while self.waiting > self._room:
+            ticket = next(line for line in reversed(self._waiting) if line).pop()
+            _refuse(
+                ticket, SHED, ahead=self.waiting, needed_s=self._needed_s(self.waiting, free=False)
+            )
+            yield ticket
 
 
 def _refuse(ticket: Ticket, reason: str, *, ahead: int, needed_s: float) -> None:

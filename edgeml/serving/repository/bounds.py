@@ -1,11 +1,15 @@
 """A server's queue, as long as a deadline allows.
 
 Of requests for one item each, a server with a deadline ``D`` and a time ``s`` for an item answers
-``n = 0.9 * D * runs at once / s`` within it; the tenth is for the way and for a run that is slow.
+``n = 0.75 * D * runs at once / s`` within it; the quarter is for the way and for slow runs.
 What is under way, or formed and next, is one batch an instance; the rest may wait:
 
     batch   = n // (instances + 1), at most what the options say, so that one can form while waiting
     waiting = n - instances * batch
+    timeout = D - time of one batch an instance, a third longer than usual
+
+so that what has waited longer is refused instead of computed too late: it matters in a slow spell,
+and for low priorities, which others overtake.
 
 Triton 2.51 needs a second instance for that. With a bound and one instance its batcher loses
 wake-ups: under overload every arrival is refused, none wakes the batcher, and it sleeps for up to
@@ -20,7 +24,7 @@ from dataclasses import replace
 from edgeml.errors import InputError
 from edgeml.serving.repository.options import ServingOptions
 
-_SHARE = 0.9
+_SHARE = 0.75
 
 
 def bounded_for(
@@ -57,6 +61,7 @@ def bounded_for(
             "take more instances or a faster model"
         )
     alone = options.instances == 1
+    under_way_s = instances * batch * item_s / (_SHARE * at_once)
     return replace(
         options,
         instances=instances,
@@ -64,5 +69,5 @@ def bounded_for(
         resources={**options.resources, turn: 1} if alone else options.resources,
         max_batch_size=batch,
         max_queue_size=items - instances * batch,
-        queue_timeout_us=int(1e6 * deadline_s),
+        queue_timeout_us=int(1e6 * (deadline_s - under_way_s)),
     )

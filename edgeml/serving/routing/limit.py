@@ -75,7 +75,8 @@ class LimitMetrics:
         self.calls = metrics.counter(
             "limit_calls",
             "Calls by how they ended: answered, late (answered after the deadline), timeout, "
-            "overloaded (refused by the server), too_late or shed (refused here), failed.",
+            "overloaded (refused by the server), failed; refused here: too_late at once, waited in "
+            "vain, shed for a higher priority.",
             "outcome",
             "priority",
         )
@@ -170,7 +171,7 @@ class LimitRoute:
         if bell is not None:
             self._wait(ticket, bell, patience_s)
         if ticket.state is State.REFUSED:
-            self._count("shed" if ticket.reason == SHED else "too_late", ticket)
+            self._count(ticket.reason.replace("-", "_"), ticket)
             raise self._refusal(ticket)
         self._metrics.waits.observe(ticket.waited_s)
         return ticket

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from edgeml.serving.web.refusals import (
     line_of,
     status_of,
 )
+from edgeml.serving.web.wishes import read_wishes
 
 # A sender that is cut off while it sends sees a broken connection and no answer: a body that is
 # somewhat too large is read to its end first.
@@ -59,10 +61,14 @@ def build_app(
     @app.post("/predict", openapi_extra=_request_schema(answerer))
     async def predict(request: Request) -> Response:
         """Answer one item, or a batch."""
-        pool.check_place()
+        arrived_s = time.monotonic()
+        wishes = read_wishes(request.headers)
+        pool.check_place(wishes)
         body = await _read(request, bounds)
         kind = request.headers.get("content-type", "")
-        answered, waited_s = await pool.run(lambda: answerer.answer(body, kind))
+        answered, waited_s = await pool.run(
+            lambda: answerer.answer(body, kind), arrived_s=arrived_s, wishes=wishes
+        )
         return _response(answered, waited_s)
 
     @app.get("/")

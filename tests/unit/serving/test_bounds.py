@@ -19,10 +19,10 @@ from tests.unit.serving.tiny_bundle import make_tiny_bundle
 @pytest.mark.parametrize(
     ("deadline_s", "item_s", "most", "batch", "waiting"),
     [
-        (0.1, 0.01, 1, 1, 7),  # nine are answered in 90 ms; one runs and one is next
-        (0.1, 0.01, 32, 3, 3),
-        (1.0, 0.01, 8, 8, 74),
-        (0.1, 0.029, 32, 1, 1),
+        (0.1, 0.01, 1, 1, 5),  # seven are answered in 75 ms; one runs and one is next
+        (0.1, 0.01, 32, 2, 3),
+        (1.0, 0.01, 8, 8, 59),
+        (0.1, 0.024, 32, 1, 1),
     ],
 )
 def test_a_lone_instance_gets_a_second_one_and_they_take_turns(
@@ -33,7 +33,8 @@ def test_a_lone_instance_gets_a_second_one_and_they_take_turns(
     assert (found.max_batch_size, found.max_queue_size) == (batch, waiting)
     assert (found.instances, found.num_threads, found.threads_each) == (2, 4, 2)
     assert found.resources == {"memory": 3, "turn-parts": 1}
-    assert found.queue_timeout_us == deadline_s * 1e6
+    # It may wait so long that it is still answered in time, and no longer.
+    assert waiting * item_s <= found.queue_timeout_us / 1e6 <= deadline_s - 2 * batch * item_s
     # Whoever waits last is answered in time: all before it are one batch an instance and the queue.
     assert (found.instances * batch + waiting) * item_s <= deadline_s
 
@@ -42,13 +43,13 @@ def test_instances_that_run_at_once_drain_the_queue_as_fast():
     given = ServingOptions(num_threads=4, instances=4, max_batch_size=1)
     found = bounded_for(given, deadline_s=0.1, item_s=0.02, turn="turn-parts")
     assert (found.instances, found.resources) == (4, {})
-    assert found.max_queue_size == 18 - 4
+    assert found.max_queue_size == 15 - 4
 
 
 @pytest.mark.parametrize(
     ("facts", "says"),
     [
-        ({"item_s": 0.1}, "at least 333 ms was expected"),
+        ({"item_s": 0.1}, "at least 400 ms was expected"),
         ({"deadline_s": 0.0}, "the deadline is 0 s"),
         ({"item_s": float("nan")}, "the time for one item is nan s"),
         ({"options": ServingOptions(max_queue_size=3)}, "one of the two was expected"),

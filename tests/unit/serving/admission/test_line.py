@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeml.serving.admission.aimd import AdaptiveLimit
 from edgeml.serving.admission.estimates import RecentTimes
-from edgeml.serving.admission.line import SHED, TOO_LATE, Line, State, Ticket
+from edgeml.serving.admission.line import SHED, TOO_LATE, WAITED, Line, State, Ticket
 
 
 def _line(limit: int, *, takes_s: float = 0.0, ranks: int = 3) -> Line:
@@ -83,7 +83,7 @@ def test_a_turn_that_comes_too_late_is_not_taken() -> None:
     slow = _arrive(line, 0.0)
     hasty, patient = _arrive(line, 0.0, left_s=4.0), _arrive(line, 0.0, left_s=40.0)
     assert line.end(slow, 3.5, counts=True) == [hasty, patient]
-    assert (hasty.state, hasty.reason) == (State.REFUSED, TOO_LATE)
+    assert (hasty.state, hasty.reason) == (State.REFUSED, WAITED)
     assert patient.state is State.STARTED
 
 
@@ -105,7 +105,7 @@ def test_a_call_that_gives_up_makes_room() -> None:
     line = _line(1)
     running, waits, next_one = (_arrive(line, 0.0, left_s=5.0) for _ in range(3))
     line.give_up(waits, 5.0)
-    assert (waits.state, waits.reason) == (State.REFUSED, TOO_LATE)
+    assert (waits.state, waits.reason) == (State.REFUSED, WAITED)
     assert line.end(running, 5.0, counts=False) == [next_one]
     line.give_up(next_one, 6.0)
     assert next_one.state is State.STARTED

@@ -180,12 +180,12 @@ def test_a_waiting_call_is_told_before_its_deadline_and_nothing_was_asked(gate: 
     with edgeml.deadline(0.05), pytest.raises(ServerOverloadedError) as caught:
         predictor.predict("late")
     assert 0.04 < time.monotonic() - begun < 5
-    assert caught.value.reason == "too-late"
+    assert caught.value.reason == "waited"
     assert "triton/cpu/int8/1: more calls than can be answered in time" in str(caught.value)
     gate.let_go("first")
     callers.wait()
     assert gate.begun == ["first"]
-    assert (_count(predictor, "too_late"), _gauge(predictor, "waiting")) == (1, 0)
+    assert (_count(predictor, "waited"), _gauge(predictor, "waiting")) == (1, 0)
 
 
 def test_a_call_that_cannot_make_it_is_refused_at_once(gate: Gate) -> None:

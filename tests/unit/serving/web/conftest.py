@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,11 +46,12 @@ class Client:
         kind: str | None = None,
         value: Any = None,
         method: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Reply:
         place = urlsplit(self.url)
-        headers = {} if kind is None else {"Content-Type": kind}
         if value is not None:
-            body, headers = json.dumps(value).encode(), {"Content-Type": "application/json"}
+            body, kind = json.dumps(value).encode(), "application/json"
+        headers = {**(headers or {}), **({} if kind is None else {"Content-Type": kind})}
         connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
         try:
             connection.request(method or ("GET" if body is None else "POST"), path, body, headers)
