@@ -162,10 +162,18 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _resident_mb() -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return float("nan")
+    """Return the resident memory of this worker and of the server that it started, if any."""
+    group, total = os.getpgrp(), 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(process.name)) != group:
+                continue
+            status = (process / "status").read_text(encoding="ascii", errors="replace")
+        except OSError:  # ended meanwhile
+            continue
+        sizes = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
+        total += sum(int(size) for size in sizes) * 1024
+    return total / 1e6
 
 
 def main() -> None:

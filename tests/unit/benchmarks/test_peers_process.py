@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -162,3 +163,27 @@ def test_an_environment_that_cannot_be_built_says_why(
 
 def test_our_environment_is_this_one(tmp_path: Path) -> None:
     assert environments.python_of(None, cache=tmp_path) == Path(sys.executable)
+
+
+def test_the_memory_of_a_server_counts() -> None:
+    """A worker leads a group of its own, and what it starts is in it."""
+    script = (
+        "import subprocess, sys\n"
+        "from benchmarks.peers.worker import _resident_mb\n"
+        "alone = _resident_mb()\n"
+        "code = 'held = bytearray(80_000_000); print(1, flush=True); input()'\n"
+        "pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}\n"
+        "child = subprocess.Popen([sys.executable, '-c', code], **pipes)\n"
+        "child.stdout.readline()\n"
+        "print(_resident_mb() - alone)\n"
+        "child.kill()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        start_new_session=True,
+    )
+    assert 80 <= float(done.stdout) < 160
