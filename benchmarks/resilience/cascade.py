@@ -23,11 +23,8 @@ import edgeml
 from benchmarks.resilience.multiplications import multiplications_of
 from benchmarks.serving.report import conditions
 from edgeml.cli.main import LineParser
-from edgeml.data.opening import reopen
-from edgeml.training.checkpoint import read_checkpoint
+from edgeml.workflows.cascade_data import labelled_parts
 from edgeml.workflows.reporting import ReportTable
-
-Labelled = tuple[Sequence[Any], npt.NDArray[np.int64]]
 
 _RESAMPLES = 2000
 _CALLS = 3
@@ -77,7 +74,7 @@ def measure(
     Raises:
         InputError: No threshold keeps the drop.
     """
-    selection, reporting = _part(checkpoint, "validation"), _part(checkpoint, "test")
+    selection, reporting = labelled_parts(checkpoint, edgeml.Bundle.read(first))
     with (
         edgeml.load(first, num_threads=1) as cheap,
         edgeml.load(second, num_threads=1) as better,
@@ -118,14 +115,6 @@ def measure(
         "multiplications_ratio": products["second"]
         / (products["first"] + point.share * products["second"]),
     }, curve
-
-
-def _part(checkpoint: Path, part: str) -> Labelled:
-    """Return pictures as they are in the data, before any model's preparation, and classes."""
-    read, _ = read_checkpoint(checkpoint)
-    dataset = reopen(read.data)
-    indices = read.split[part]
-    return [dataset.items[index] for index in indices], dataset.targets[indices]
 
 
 def _in_turns(

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import edgeml
 from edgeml.cli import (
+    cascade,
     export,
     finetune,
     inspect,
@@ -54,6 +55,7 @@ VERBS: tuple[Verb, ...] = (
     serve.VERB,
     profile.VERB,
     robustness.VERB,
+    cascade.VERB,
     *triton.VERBS,
     triton_lint.VERB,
     triton_tune.VERB,
