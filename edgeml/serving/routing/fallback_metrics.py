@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeml.serving.routing.breaker import STATES, State
+from edgeml.serving.routing.faults import FAULTS
 from edgeml.serving.routing.metrics import Metrics
 
 
@@ -49,7 +50,30 @@ class FallbackMetrics:
         self._state = metrics.gauge(
             "fallback_breaker_state", "1 for the state that the breaker is in.", "state"
         )
+        self._begin_at_zero()
         self.show("closed")
+
+    def _begin_at_zero(self) -> None:
+        """Show what has not happened yet: a rate cannot tell a first time from a new series."""
+        for fault in FAULTS:
+            self.calls.labels("edge", fault)
+            self.calls.labels("nobody", fault)
+            self.faults.labels(fault)
+            self.probes.labels(fault)
+        for outcome in ("good", "wrong", "nothing"):
+            self.probes.labels(outcome)
+        for outcome in ("made", "denied"):
+            self.retries.labels(outcome)
+        for before, after in (
+            ("closed", "open"),
+            ("open", "half_open"),
+            ("half_open", "open"),
+            ("half_open", "closed"),
+        ):
+            self.transitions.labels(before, after)
+        self.calls.labels("server", "ok")
+        self.calls.labels("edge", "open")
+        self.calls.labels("nobody", "error")
 
     def show(self, state: State) -> None:
         """Set the state that the breaker is in."""

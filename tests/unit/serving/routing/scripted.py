@@ -117,7 +117,8 @@ def values(text: str, name: str) -> dict[str, float]:
         if line.startswith(f"edgeml_{name}{{"):
             labels, _, value = line.partition("{")[2].rpartition("} ")
             kept = [part for part in labels.split(",") if not part.startswith(("model=", "part="))]
-            found[",".join(kept).replace('"', "")] = float(value)
+            if float(value):  # what has not happened stands there, too
+                found[",".join(kept).replace('"', "")] = float(value)
     return found
 
 
