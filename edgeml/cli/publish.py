@@ -6,9 +6,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from edgeml.cli.output import Outcome, Verb, show_line
+from edgeml.cli.queue_bound import add_queue_arguments, bounded
 from edgeml.core.progress import Progress
 
 if TYPE_CHECKING:
+    from edgeml.serving.repository.options import ServingOptions
     from edgeml.serving.repository.publish import Published
 
 
@@ -34,6 +36,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     for name, default, about in numbers:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{about} ({default})")
+    add_queue_arguments(parser)
     parser.add_argument(
         "--resource",
         action="append",
@@ -87,24 +90,31 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         name=arguments.name,
         fallback=arguments.fallback,
         config_only=arguments.config_only,
-        options=edgeml.ServingOptions(
-            num_threads=arguments.threads,
-            instances=arguments.instances,
-            max_batch_size=arguments.max_batch_size,
-            queue_delay_us=arguments.queue_delay_us,
-            max_queue_size=arguments.max_queue_size,
-            queue_timeout_us=arguments.queue_timeout_us,
-            resources=dict(arguments.resource),
-            priority=arguments.priority,
-            tensorrt=arguments.tensorrt,
-            warmup=not arguments.no_warmup,
-            encoded=arguments.encoded,
-        ),
+        options=bounded(_options(arguments), arguments),
         server=arguments.server,
         keep=arguments.keep,
         progress=progress,
     )
     return _outcome(done, config_only=arguments.config_only)
+
+
+def _options(arguments: argparse.Namespace) -> ServingOptions:
+    import edgeml
+
+    return edgeml.ServingOptions(
+        num_threads=arguments.threads,
+        instances=arguments.instances,
+        max_batch_size=arguments.max_batch_size,
+        queue_delay_us=arguments.queue_delay_us,
+        max_queue_size=arguments.max_queue_size,
+        queue_timeout_us=arguments.queue_timeout_us,
+        priorities=arguments.priorities,
+        resources=dict(arguments.resource),
+        priority=arguments.priority,
+        tensorrt=arguments.tensorrt,
+        warmup=not arguments.no_warmup,
+        encoded=arguments.encoded,
+    )
 
 
 def _run_rollback(arguments: argparse.Namespace, progress: Progress) -> Outcome:

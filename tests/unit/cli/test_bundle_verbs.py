@@ -227,6 +227,25 @@ def test_rollback_says_what_is_served(run: Run, small: Path, tmp_path: Path) -> 
     assert "there is no model 'nothing'; one of small was expected" in refused.error
 
 
+def test_publish_bounds_the_queue_by_a_deadline(run: Run, small: Path, tmp_path: Path) -> None:
+    place = ("--repository", tmp_path / "models", "--max-batch-size", "1", "--priorities")
+    flags = ("--queue-for-deadline", "100ms", "--item-time", "10ms")
+    done = run("publish", small, *place, *flags, "--json")
+    assert done.code == 0
+    config = (Path(done.json["path"]) / "configs/cpu.pbtxt").read_text(encoding="utf-8")
+    for line in ("max_queue_size: 5", "count: 2", 'name: "turn-', "priority_levels: 3"):
+        assert line in config
+    for wrong, says in (
+        (("--item-time", "10ms"), "without --queue-for-deadline"),
+        ((*flags, "--max-queue-size", "3"), "one of the two was expected"),
+        (("--queue-for-deadline", "10ms", "--item-time", "10ms"), "leaves no room for a queue"),
+        (("--queue-for-deadline", "soon"), "is no time"),
+    ):
+        refused = run("publish", small, *place, *wrong)
+        assert refused.code == 2
+        assert says in refused.error
+
+
 def test_publish_takes_the_resources_of_an_instance(run: Run, small: Path, tmp_path: Path) -> None:
     flags = ("--resource", "cores=2", "--resource", "memory=1", "--priority", "2")
     done = run("publish", small, "--repository", tmp_path / "models", *flags, "--json")

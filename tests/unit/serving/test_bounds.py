@@ -9,6 +9,8 @@ import pytest
 import edgeml
 from edgeml.core.bundle import write_bundle
 from edgeml.errors import InputError
+from edgeml.serving.client.grpc_transport import request_of
+from edgeml.serving.client.served import served_from
 from edgeml.serving.repository.bounds import bounded_for
 from edgeml.serving.repository.config import describe, parse_config
 from edgeml.serving.repository.model_configs import build_configs
@@ -91,3 +93,14 @@ def test_priorities_stand_in_the_configuration_and_are_read_back(contract):
         contract, name="clothing", policy="forbidden", version=1, options=ServingOptions()
     ).values()
     assert not describe(parse_config(plain)).takes_priority
+
+
+def test_a_request_over_grpc_has_its_priority_where_the_model_has_some(contract):
+    for options, expected in ((ServingOptions(priorities=True), 3), (ServingOptions(), 0)):
+        (text,) = build_configs(
+            contract, name="clothing", policy="forbidden", version=1, options=options
+        ).values()
+        served = served_from(describe(parse_config(text)), version="1", behind=None)
+        with edgeml.priority("low"):
+            request = request_of(served, [], model="clothing", version="", timeout_s=1.0)
+        assert request.parameters["priority"].uint64_param == expected

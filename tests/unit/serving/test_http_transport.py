@@ -159,6 +159,17 @@ def test_the_queue_is_told_the_time_where_it_listens(contract, engine, fake):
     assert 0 < listening.requests[0]["parameters"]["timeout"] <= 500_000
 
 
+def test_the_queue_is_told_the_priority_where_it_has_some(contract):
+    listening = FakeHttp(config=config_of(contract, ServingOptions(priorities=True)))
+    with serving_http(listening) as url:
+        engine = TritonEngine(url, model="clothing", timeout_s=5.0)
+        engine.run(images(1))
+        with edgeml.priority("high"):
+            engine.run(images(1))
+        engine.close()
+    assert [row["parameters"] for row in listening.requests] == [{"priority": 2}, {"priority": 1}]
+
+
 def test_a_server_that_is_not_there():
     with pytest.raises(ServerUnreachableError, match="no server answers"):
         TritonEngine("http://127.0.0.1:9", model="clothing")
