@@ -9,6 +9,7 @@ from edgeml.core.files import sha256_of
 from edgeml.errors import InputError
 from edgeml.serving.lint.findings import Fault, Rule
 from edgeml.serving.lint.subjects import ConfigFile
+from edgeml.serving.repository.candidates import own_name
 from edgeml.serving.repository.contract import PARAMETER, decode_contract
 from edgeml.serving.repository.publish import CONTRACT
 
@@ -54,6 +55,8 @@ def _missing_file(config: ConfigFile) -> Iterator[Fault]:
 
 def _other_file(config: ConfigFile) -> Iterator[Fault]:
     contract = config.contract()
+    if contract is not None and "of" in contract:  # while it is a candidate, or runs some
+        contract = {**contract, "of": own_name(str(contract["of"]))}
     for version in config.served_versions if contract is not None else ():
         path = config.folder / str(version) / CONTRACT
         if not path.is_file():

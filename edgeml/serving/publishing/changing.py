@@ -18,6 +18,7 @@ from edgeml.serving.publishing.journal import (
     Journal,
     locked,
     read_journal,
+    remove_staging,
     write_journal,
 )
 from edgeml.serving.publishing.link import ServerLink
@@ -202,8 +203,6 @@ def _carry_out(
         tell=means.tell,
     )
     checks = carry_out(change, replace(journal, ensembles=record.ensembles))
-    with contextlib.suppress(OSError):
-        Path(journal.staging).parent.rmdir()
     removed = remove_versions(root, record, keep=means.keep)
     return Published(
         model=record.model,
@@ -329,7 +328,7 @@ def _staging_for(root: Path, model: str, *, needed_bytes: int) -> Path:
     except OSError as exc:
         raise cannot_write(root / model, exc) from exc
     if free < needed_bytes + _ROOM_BYTES:
-        shutil.rmtree(place, ignore_errors=True)
+        remove_staging(place)
         raise HostError(
             what=f"the disk of '{root}' has {free / 2**20:.0f} MiB free, and a version of "
             f"'{model}' needs {(needed_bytes + _ROOM_BYTES) / 2**20:.0f}",

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,6 +92,13 @@ def read_journal(root: Path, model: str) -> Journal | None:
 def remove_journal(root: Path, model: str) -> None:
     """Remove the journal of a model: nothing is under way any more."""
     journal_path(root, model).unlink(missing_ok=True)
+
+
+def remove_staging(staging: Path) -> None:
+    """Remove a staging folder, and the one around it if nothing else is in it."""
+    shutil.rmtree(staging, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        staging.parent.rmdir()
 
 
 def journal_path(root: Path, model: str) -> Path:

@@ -7,7 +7,7 @@ configurations that are on disk name a version that is whole, the old one or the
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from edgeml.serving.publishing.journal import (
     SWITCHING,
     Journal,
     remove_journal,
+    remove_staging,
     write_journal,
 )
 from edgeml.serving.publishing.link import ServerLink
@@ -96,7 +97,9 @@ def carry_out(change: Change, journal: Journal) -> tuple[str, ...]:
 
     try:
         checks += _require(change.check(change.bundle, _checked_folder(change)))
-        if change.link is not None or change.bridged:
+        # An older version was a candidate when it was published: it comes back at once.
+        tried = change.link is not None and journal.action == "publish"
+        if tried or change.bridged:
             check_names_free(change.root, change.record)
             step(CANDIDATE)
             checks += _try_candidate(change)
@@ -130,10 +133,12 @@ def finish(root: Path, journal: Journal, *, link: ServerLink | None, tell: Tell)
     tell("cleaning")
     staging = Path(journal.staging)
     if link is not None:
-        unload_candidates(root, journal, link)
+        # The version is served: a server that goes away now takes its candidates along.
+        with contextlib.suppress(ServerError):
+            unload_candidates(root, journal, link)
     remove_candidates(root, journal.model, journal.names, staging=staging)
     tell("cleaned")
-    shutil.rmtree(staging, ignore_errors=True)
+    remove_staging(staging)
     remove_journal(root, journal.model)
 
 

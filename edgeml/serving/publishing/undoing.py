@@ -9,7 +9,12 @@ from pathlib import Path
 from edgeml.core.files import move
 from edgeml.errors import ServerError
 from edgeml.serving.publishing.candidate import bridge_configs, remove_candidates
-from edgeml.serving.publishing.journal import SWITCHING, Journal, remove_journal
+from edgeml.serving.publishing.journal import (
+    SWITCHING,
+    Journal,
+    remove_journal,
+    remove_staging,
+)
 from edgeml.serving.publishing.link import ServerLink
 from edgeml.serving.publishing.retiring import bring_back
 from edgeml.serving.repository.candidates import candidate_name, marked_for
@@ -57,7 +62,7 @@ def undo(root: Path, journal: Journal, *, link: ServerLink | None) -> str:
         elif journal.action == "publish":
             for part in (str(journal.version), f"{WARMUP}/{journal.version}"):
                 _remove(root / name / part, staging)
-    shutil.rmtree(staging, ignore_errors=True)
+    remove_staging(staging)
     remove_journal(root, journal.model)
     return f"; the server could not be told to go back ({refused[0]})" if refused else ""
 

@@ -25,6 +25,11 @@ def candidate_name(model: str, name: str) -> str:
     return f"{model}{SUFFIX}{name.removeprefix(model)}"
 
 
+def own_name(name: str) -> str:
+    """Return what a candidate is called once it is served; any other name as it is."""
+    return name.replace(SUFFIX, "", 1) if is_candidate_name(name) else name
+
+
 def is_candidate_name(name: str) -> bool:
     """Return whether a name is one that publishing keeps for itself."""
     return _NAME.search(name) is not None
