@@ -27,7 +27,7 @@ pytestmark = pytest.mark.triton
 BY_NAME = {fault.name: fault for fault in FAULTS}
 SHORT = Plan(rate_per_s=25.0, lead_s=1.0, harm_s=1.0, tail_s=3.5)
 # Time for a supervisor, also on a machine that is busy.
-TAILS_S = {"kill-stub": 6.0, "kill-server": 9.0}
+TAILS_S = {"kill-stub": 6.0, "kill-server": 8.0}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_kill_under_load_is_an_error_to_nobody(supervised, tiny, name):
     expect_no_harm(measure_at(supervised, BY_NAME[name], tiny, plan))
 
 
-@pytest.mark.parametrize("name", ["hung", "black-hole", "slow-400"])
+@pytest.mark.parametrize("name", ["hung", "black-hole"])
 def test_a_server_that_does_not_answer_in_time_is_an_error_to_nobody(alone, tiny, name):
     expect_no_harm(measure_at(alone, BY_NAME[name], tiny, SHORT))
 
@@ -106,29 +106,9 @@ def test_a_port_that_takes_no_connection_is_given_up_at_the_callers_deadline(sch
             holder.close()
 
 
-def test_golden_requests_tell_a_server_that_is_there_from_one_that_is_right(
-    triton, tiny, tmp_path, caplog
+def test_a_client_may_start_first_and_knows_a_server_that_only_says_that_it_is_ready(
+    triton, tiny, tmp_path
 ):
-    """A dead stub is found out although the server says that it is ready, and required says so."""
-    publish_bundle(tiny, tmp_path, name=MODEL, policy="forbidden")
-    with start_triton(tmp_path, installation=triton, supervised=False, drain_s=0.5) as server:
-        both = edgeml.with_fallback(
-            edgeml.connect(server.grpc, model=MODEL), edgeml.load(tiny, num_threads=1)
-        )
-        item = tiny.golden().tensors["image"][0]
-        assert both.predict(item).served_by == "triton/cpu/int8/1"
-        for mark in stubs_of(server.token)[MODEL]:
-            os.kill(mark.pid, signal.SIGKILL)
-        for _ in range(8):
-            assert both.predict(item).served_by.startswith("onnxruntime/")
-        time.sleep(1.0)
-        assert both.predict(item).served_by.startswith("onnxruntime/")
-        text = both.metrics_text()
-        assert 'edgeml_fallback_breaker_state{model="tiny",part="",state="closed"} 0.0' in text
-        both.close()
-
-
-def test_a_client_may_start_before_its_server(triton, tiny, tmp_path):
     publish_bundle(tiny, tmp_path, name=MODEL, policy="forbidden")
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -138,13 +118,25 @@ def test_a_client_may_start_before_its_server(triton, tiny, tmp_path):
         edgeml.load(tiny, num_threads=1),
     )
     item = tiny.golden().tensors["image"][0]
-    assert both.predict(item).served_by.startswith("onnxruntime/")
-    with start_triton(tmp_path, installation=triton, grpc_port=port, drain_s=0.5):
+
+    def asked():
+        return both.predict(item).served_by
+
+    assert asked() == "onnxruntime/cpu/int8/1"
+    with start_triton(
+        tmp_path, installation=triton, supervised=False, grpc_port=port, drain_s=0.5
+    ) as server:
         end = time.monotonic() + 20
-        while both.predict(item).served_by != "triton/cpu/int8/1":
+        while asked() != "triton/cpu/int8/1":
             assert time.monotonic() < end
             time.sleep(0.05)
-    both.close()
+        for mark in stubs_of(server.token)[MODEL]:
+            os.kill(mark.pid, signal.SIGKILL)
+        for _ in range(8):
+            assert asked().startswith("onnxruntime/")
+        time.sleep(1.0)  # probes go on, and the server goes on to say that it is ready
+        assert asked().startswith("onnxruntime/")
+        both.close()
 
 
 def test_another_model_on_the_server_is_refused(alone, tmp_path):
