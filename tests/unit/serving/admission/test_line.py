@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeml.serving.admission.aimd import AdaptiveLimit
 from edgeml.serving.admission.estimates import RecentTimes
-from edgeml.serving.admission.line import SHED, TOO_LATE, WAITED, Line, State, Ticket
+from edgeml.serving.admission.line import FULL, SHED, TOO_LATE, WAITED, Line, State, Ticket
 
 
 def _line(limit: int, *, takes_s: float = 0.0, ranks: int = 3) -> Line:
@@ -109,6 +109,18 @@ def test_a_call_that_gives_up_makes_room() -> None:
     assert line.end(running, 5.0, counts=False) == [next_one]
     line.give_up(next_one, 6.0)
     assert next_one.state is State.STARTED
+
+
+def test_a_line_with_a_bound_refuses_what_has_no_room_unless_a_lower_priority_has_some() -> None:
+    line = Line(lambda: 1, ranks=3, room=2)
+    running = _arrive(line, 0.0)
+    older, newer = _arrive(line, 0.0, rank=2), _arrive(line, 0.0, rank=2)
+    full = _arrive(line, 0.0, rank=2)
+    assert (full.state, full.reason) == (State.REFUSED, FULL)
+    high, shed = line.arrive(0.0, rank=0, end_s=1e9)
+    assert (high.state, shed, newer.reason) == (State.WAITING, [newer], SHED)
+    assert line.end(running, 1.0, counts=True) == [high]
+    assert older.state is State.WAITING
 
 
 def test_recent_times_forget_the_oldest() -> None:

@@ -289,6 +289,17 @@ def test_what_says_nothing_of_load_leaves_the_limit_alone(error: Exception) -> N
     assert _count(predictor, "failed") == 20
 
 
+@pytest.mark.parametrize("takes_s", [0.1, 0.9, 1.5], ids=["quick", "slow", "late"])
+def test_a_limit_that_is_not_in_use_is_neither_praised_nor_blamed(takes_s: float) -> None:
+    clock = Clock()
+    predictor, route = _limited(
+        Asked(_timed(clock, takes_s)), initial=8, deadline_s=1.0, clock=clock
+    )
+    for _ in range(20):
+        predictor.predict(0)
+    assert route.concurrency == 8
+
+
 def test_a_call_has_its_deadline_also_where_the_caller_gave_none() -> None:
     seen: list[float] = []
     predictor, _ = _limited(Asked(lambda _: seen.append(remaining_s())), deadline_s=3.0)
