@@ -21,7 +21,7 @@ from pathlib import Path
 from edgeml.core.bundle import Bundle
 from edgeml.core.files import sha256_of, staged_folder, write_json, write_whole
 from edgeml.errors import HostError, InputError, IntegrityError
-from edgeml.serving.repository.candidates import SUFFIX, is_candidate_name
+from edgeml.serving.repository.candidates import SUFFIX, is_candidate_name, own_name
 from edgeml.serving.repository.config import CPU_CONFIG, DEFAULT_CONFIG, LABELS, Policy, read_config
 from edgeml.serving.repository.contract import (
     ENCODED_PART,
@@ -187,6 +187,9 @@ def _check_free(folder: Path, contract: Contract) -> None:
     except InputError:  # nothing that is served, nor that another edgeml wrote
         return
     wanted = part_of(contract)
+    # A kill may leave an ensemble that runs candidates: it is the same one still.
+    if found is not None:
+        found = (found[0], own_name(found[1]))
     if found != wanted:
         whose = f"as the {found[0]} of '{found[1]}'" if found else "as a model of its own"
         raise InputError(

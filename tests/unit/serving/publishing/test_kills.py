@@ -39,6 +39,12 @@ FIRST_TEXT_STEPS = (
 )
 
 
+# Of a rollback of a text model, those that differ from both others.
+TEXT_ROLLBACK_STEPS = tuple(
+    step for step in TEXT_STEPS if step.startswith(("candidate pl", "bridged", "half", "switched"))
+)
+
+
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory) -> dict[str, list[Bundle]]:
     """Two bundles of each kind that answer differently."""
@@ -91,7 +97,7 @@ CASES = [
     pytest.param("tiny", "publish", IMAGE_STEPS, id="image"),
     pytest.param("tiny", "rollback", IMAGE_STEPS, id="image-rollback"),
     pytest.param("sentiment", "publish", TEXT_STEPS, id="text"),
-    pytest.param("sentiment", "rollback", TEXT_STEPS, id="text-rollback"),
+    pytest.param("sentiment", "rollback", TEXT_ROLLBACK_STEPS, id="text-rollback"),
 ]
 
 
@@ -111,7 +117,8 @@ def test_a_kill_at_every_step_leaves_the_old_or_the_new(bundles, tmp_path, model
         options = {"repository": str(root)}
         orders.append({"verb": verb, "subject": subject, "step": step, "options": options})
     told = kill_each(orders)
-    assert tuple(told[-1]) == tuple(steps), "a step that no test kills at"
+    every = TEXT_STEPS if model == "sentiment" else IMAGE_STEPS
+    assert tuple(told[-1]) == every, "a step that no test kills at"
     held = {1: old, 2: new}
     served = []
     for number, step in enumerate(steps):
