@@ -121,6 +121,19 @@ def test_the_search_ends_at_the_first_point_that_fails() -> None:
     assert within_drop(points, 0.001) is None
 
 
+def test_a_lower_threshold_that_looks_good_again_is_not_taken() -> None:
+    answers = JudgedAnswers(
+        confidence=np.array([0.9, 0.8, 0.6]),
+        first_right=np.array([False, True, True]),
+        second_right=np.array([True, False, False]),
+    )
+    points = [point_at(at, answers, TIMES, costs=(1.0, 5.0)) for at in (1.0, 0.85, 0.0)]
+    assert [point.paired.drop > 0 for point in points] == [False, True, False]
+    found = within_drop(points, 0.0, require_proof=False)
+    assert found is not None
+    assert found.threshold == pytest.approx(1.0)
+
+
 def test_wilson_never_leaves_the_range() -> None:
     assert wilson_interval(0, 10) == pytest.approx((0.0, 0.278), abs=1e-3)
     assert wilson_interval(10, 10) == pytest.approx((0.722, 1.0), abs=1e-3)
