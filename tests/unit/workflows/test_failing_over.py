@@ -12,7 +12,7 @@ import pytest
 import edgeml
 from edgeml.core.fake import FakeEngine
 from edgeml.core.identity import ModelIdentity
-from edgeml.errors import InputError, ServerError, ServerUnreachableError
+from edgeml.errors import InputError, ModelNotReadyError, ServerError, ServerUnreachableError
 from edgeml.tasks.predictor import TaskPredictor
 from edgeml.workflows.failing_over import golden_check
 from edgeml.workflows.loading import task_of
@@ -97,6 +97,34 @@ def test_golden_requests_tell_right_from_wrong(tiny):
         assert not check(wrong)
     with as_server(tiny, wrong=True, served_by="somebody") as unknown:
         assert check(unknown)  # whose variant is not known: that it answered is all there is
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_training_that_is_published_later_is_come_back_to_where_that_was_declared(tiny, declared):
+    server = as_server(tiny)
+    engine = server._engine
+    settings = dataclasses.replace(SETTINGS, allow_other_artefact=declared)
+    with edgeml.with_fallback(server, edge(tiny), settings=settings) as both:
+        well, newer = engine._answer, as_server(tiny, wrong=True)
+
+        def away(tensors):
+            raise ModelNotReadyError("unloaded", url=URL, model="tiny")
+
+        engine._answer = away
+        assert both.predict(item_of(tiny)).served_by.startswith("onnxruntime")
+        engine._served_by, engine._answer = "triton/cpu/int8/2", newer.run
+
+        def probes(outcome):
+            found = values(both.metrics_text(), "fallback_probes_total")
+            return found.get(f"outcome={outcome}", 0)
+
+        if declared:
+            wait_until(lambda: both.predict(item_of(tiny)).served_by == "triton/cpu/int8/2")
+        else:
+            wait_until(lambda: probes("wrong") >= 3)
+            assert both.predict(item_of(tiny)).served_by.startswith("onnxruntime")
+            engine._answer = well
+            wait_until(lambda: both.predict(item_of(tiny)).served_by.startswith("triton"))
 
 
 @pytest.mark.parametrize("role", ["server", "edge"])

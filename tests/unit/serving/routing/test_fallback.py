@@ -146,18 +146,41 @@ def test_a_server_that_answers_wrong_does_not_come_back(pair):
     wait_until(lambda: both.ask().startswith("triton"))
 
 
+def test_a_golden_request_that_breaks_does_not_end_the_asking(pair, caplog):
+    broken = threading.Event()
+    broken.set()
+
+    def check(predictor):
+        if broken.is_set():
+            raise KeyError("a mistake of ours")
+        return True
+
+    broken.clear()
+    both = pair(check=check)
+    broken.set()
+    both.server.state = "not_ready"
+    both.ask()
+    both.server.state = "well"
+    wait_until(lambda: both.metric("probes_total").get("outcome=wrong", 0) >= 2)
+    assert "came to an end of its own" in caplog.text
+    broken.clear()
+    wait_until(lambda: both.ask().startswith("triton"))
+
+
 def test_an_item_that_is_gone_does_not_keep_the_server_away(pair, tmp_path):
     both = pair()
     place = tmp_path / "a.png"
     place.write_bytes(rgb_file())
     both.predictor.predict(place)
-    place.unlink()
+    place.unlink()  # the last call of one sample cannot be repeated any more
     both.server.state = "not_ready"
-    with pytest.raises(InputError):
-        both.predictor.predict(place)
-    both.ask()
+
+    def asked():
+        return both.predictor.predict_batch([PICTURE, PICTURE])[0].served_by
+
+    assert asked().startswith("onnxruntime")
     both.server.state = "well"
-    wait_until(lambda: both.ask().startswith("triton"))
+    wait_until(lambda: asked().startswith("triton"))
 
 
 def test_required_never_falls_back_and_fails_at_once_once_it_is_open(pair):
