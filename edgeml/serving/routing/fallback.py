@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from edgeml.core.deadline import deadline, remaining_s
 from edgeml.core.predictor import Predictor
-from edgeml.errors import EdgemlError, InputError
+from edgeml.errors import EdgemlError, InferenceError, InputError, RequestRefusedError
 from edgeml.serving.routing.breaker import Breaker, State
 from edgeml.serving.routing.fallback_metrics import FallbackMetrics
 from edgeml.serving.routing.fallback_settings import FallbackSettings
@@ -29,6 +29,7 @@ Answer = TypeVar("Answer")
 _LOG = logging.getLogger(__name__)
 # What the edge is given of a caller's deadline is at most this share: the server is tried too.
 _MOST_FOR_EDGE = 0.5
+_OF_THE_INPUT = (InputError, RequestRefusedError, InferenceError)
 
 
 class FallbackRoute:
@@ -84,7 +85,7 @@ class FallbackRoute:
         try:
             answer, served, reason = self._decide(call)
         except EdgemlError as exc:
-            reason = fault_of(exc) or ("input" if isinstance(exc, InputError) else "error")
+            reason = fault_of(exc) or ("input" if isinstance(exc, _OF_THE_INPUT) else "error")
             self._metrics.calls.labels("nobody", reason).inc()
             raise
         self._metrics.calls.labels(served, reason).inc()

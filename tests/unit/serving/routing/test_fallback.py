@@ -70,6 +70,7 @@ def test_a_callers_own_fault_is_neither_counted_retried_nor_answered_elsewhere(p
     assert both.edge.num_calls == 0
     assert both.state() == "state=closed"
     assert both.metric("server_faults_total") == {}
+    assert both.calls() == {"reason=input,served=nobody": 20}
 
 
 def test_an_unusable_item_reaches_nobody(pair):
