@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from edgeml.core.escalation import wilson_interval
-from edgeml.core.paired import Agreement, PairedAccuracy, compare_accuracy, compare_agreement
+from edgeml.core.paired import (
+    Agreement,
+    PairedAccuracy,
+    compare_agreement,
+    tango_upper_bound,
+)
 from edgeml.core.predictor import Prediction
 from edgeml.serving.routing.health import Said
 from edgeml.serving.routing.pairing import confidence_of
@@ -31,7 +36,10 @@ class Tally:
         shift: Sum of the candidate's confidence less the stable model's.
         shift_squares: Sum of the squares.
         agreement: Their probabilities, compared; None of no item.
-        paired: Right and wrong, where labels were fed back; None of none.
+        judged: Items whose right label was fed back.
+        lost: Of them, those that only the stable model answered rightly.
+        gained: Those that only the candidate answered rightly.
+        both_right: Those that both did.
         ratios: The candidate's time over the stable model's, of the last items.
     """
 
@@ -41,7 +49,10 @@ class Tally:
     shift: float = 0.0
     shift_squares: float = 0.0
     agreement: Agreement | None = None
-    paired: PairedAccuracy | None = None
+    judged: int = 0
+    lost: int = 0
+    gained: int = 0
+    both_right: int = 0
     ratios: deque[float] = field(default_factory=lambda: deque(maxlen=_RATIOS_KEPT))
 
     def add(self, stable: Prediction, candidate: Prediction) -> tuple[Said, Said]:
@@ -72,8 +83,26 @@ class Tally:
 
     def judge(self, *, stable_right: bool, candidate_right: bool) -> None:
         """Add who was right about one item whose label is known."""
-        found = compare_accuracy(np.array([stable_right]), np.array([candidate_right]))
-        self.paired = found if self.paired is None else self.paired.joined(found)
+        self.judged += 1
+        self.lost += stable_right and not candidate_right
+        self.gained += candidate_right and not stable_right
+        self.both_right += stable_right and candidate_right
+
+    @property
+    def paired(self) -> PairedAccuracy | None:
+        """Right and wrong, where labels were fed back; None where none were."""
+        count = self.judged
+        if not count:
+            return None
+        return PairedAccuracy(
+            num_samples=count,
+            reference=(self.both_right + self.lost) / count,
+            candidate=(self.both_right + self.gained) / count,
+            lost=self.lost,
+            gained=self.gained,
+            drop=(self.lost - self.gained) / count,
+            upper_bound=tango_upper_bound(self.lost, self.gained, count),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
