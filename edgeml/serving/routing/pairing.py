@@ -6,6 +6,7 @@ differ in size, their labels may not differ in anything.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,8 @@ def check_pair(first: Any, second: Any, *, names: tuple[str, str]) -> Pair:
         InputError: One is no predictor of items, or task or labels differ.
     """
     for name, one in zip(names, (first, second), strict=True):
-        if not isinstance(one, Predictor):
+        # A predictor for an event loop has the same methods, and answers with coroutines.
+        if not isinstance(one, Predictor) or inspect.iscoroutinefunction(one.predict):
             raise InputError(
                 f"the {name} model is a {type(one).__name__}; a predictor was expected, as "
                 "edgeml.load or edgeml.connect give"

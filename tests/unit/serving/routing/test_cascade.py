@@ -144,11 +144,19 @@ def test_options_out_of_range_are_refused(options: dict, words: str) -> None:
         edgeml.cascade(unsure_below(0.7), Scripted(always("dog")), **options)
 
 
+class ForLoops(Scripted):
+    """A predictor for an event loop."""
+
+    async def predict(self, item: object) -> None:
+        raise NotImplementedError
+
+
 def test_models_that_answer_in_other_words_are_refused() -> None:
     first = unsure_below(0.7)
     for other, words in [
         (Scripted(always("dog"), labels=("cat", "owl", "dog")), "differ in labels"),
         (object(), "a predictor was expected"),
+        (ForLoops(always("dog")), "a predictor was expected"),
     ]:
         with pytest.raises(InputError, match=words):
             edgeml.cascade(first, other, threshold=0.5)
