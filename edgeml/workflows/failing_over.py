@@ -226,7 +226,9 @@ def _same_training(predictor: Predictor, other: ModelIdentity) -> bool:
     if mine is None:
         return True
     common = mine.artefacts.keys() & other.artefacts.keys()
-    return bool(common) and all(mine.artefacts[name] == other.artefacts[name] for name in common)
+    if not common:  # then the bundle's name and version are all that can be compared
+        return (mine.name, mine.version) == (other.name, other.version)
+    return all(mine.artefacts[name] == other.artefacts[name] for name in common)
 
 
 def _check_artefacts(server: Predictor, edge: Predictor, settings: FallbackSettings) -> None:

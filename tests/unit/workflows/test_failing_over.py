@@ -16,6 +16,7 @@ from edgeml.errors import InputError, ModelNotReadyError, ServerError, ServerUnr
 from edgeml.tasks.predictor import TaskPredictor
 from edgeml.workflows.failing_over import golden_check
 from edgeml.workflows.loading import task_of
+from tests.unit.serving.routing import scripted
 from tests.unit.serving.routing.scripted import URL, values, wait_until
 from tests.unit.serving.tiny_bundle import make_tiny_bundle
 
@@ -76,6 +77,27 @@ def test_more_variants_on_one_side_are_no_other_training(tiny):
     here = ModelIdentity.of_bundle(tiny)
     fewer = dataclasses.replace(here, bundle=None, artefacts={"int8": here.artefacts["int8"]})
     edgeml.with_fallback(as_server(tiny, identity=fewer), edge(tiny)).close()
+
+
+@pytest.mark.parametrize(("version", "same"), [("1", True), ("2", False)])
+def test_without_a_common_variant_the_version_decides(tiny, version, same):
+    here = ModelIdentity.of_bundle(tiny)
+    there = dataclasses.replace(here, bundle=None, artefacts={"int4": "0" * 64}, version=version)
+    if same:
+        edgeml.with_fallback(as_server(tiny, identity=there), edge(tiny)).close()
+    else:
+        with pytest.raises(InputError, match="different trainings"):
+            edgeml.with_fallback(as_server(tiny, identity=there), edge(tiny))
+
+
+def test_a_limit_before_the_server_refuses_and_the_edge_answers():
+    server, device = scripted.server(), scripted.edge()
+    limited = edgeml.with_limit(server.predictor)
+    with edgeml.with_fallback(limited, device.predictor) as both:
+        assert both.predict(scripted.PICTURE).served_by == "triton/cpu/int8/1"
+        server.state = "overloaded"
+        assert both.predict(scripted.PICTURE).served_by == "onnxruntime/cpu/int8/1"
+        assert 'part="server"' in both.metrics_text()
 
 
 def test_other_preprocessing_is_another_model(tiny):
