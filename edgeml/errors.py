@@ -313,11 +313,14 @@ class ServerOverloadedError(ServerError):
         reason: ``queue-full``, or ``waited`` too long in a queue, the server's or that of a limit
             before it; or what only a limit says, at once: ``too-late`` (it could not have been
             answered by its deadline) or ``shed`` (a call of higher priority took its place).
+        refused_by: ``server``, or ``limit`` where nothing was sent: it says nothing of the server's
+            health.
     """
 
-    def __init__(self, message: str, *, url: str, reason: str) -> None:
+    def __init__(self, message: str, *, url: str, reason: str, refused_by: str = "server") -> None:
         super().__init__(message, url=url)
         self.reason = reason
+        self.refused_by = refused_by
 
 
 class ModelNotReadyError(ServerError):

@@ -95,10 +95,17 @@ class Subject:
     item_s: float
 
 
-def prepare(work: Path, *, layers: int, deadline_s: float) -> Subject:
-    """Make the model and publish it in each way."""
+def prepare(
+    work: Path,
+    *,
+    layers: int,
+    deadline_s: float | None = None,
+    only: Sequence[str] = ("plain", "bound", "one", "levels"),
+) -> Subject:
+    """Make the model and publish it, by default in each way; twelve items' time is a deadline."""
     bundle = make_bundle(work / "bundle", layers=layers)
     item_s = item_seconds(bundle)
+    deadline_s = deadline_s or 12 * item_s
     bound = edgeml.queue_for_deadline(bundle, deadline_s, item_s=item_s)
     ways = {
         "plain": edgeml.ServingOptions(),
@@ -106,8 +113,8 @@ def prepare(work: Path, *, layers: int, deadline_s: float) -> Subject:
         "one": replace(bound, instances=1, num_threads=1, resources={}),
         "levels": replace(bound, priorities=True, resources={"turn-levels": 1}),
     }
-    for name, options in ways.items():
-        edgeml.publish(bundle, repository=work / "models", name=name, options=options)
+    for name in only:
+        edgeml.publish(bundle, repository=work / "models", name=name, options=ways[name])
     return Subject(bundle=bundle, repository=work / "models", deadline_s=deadline_s, item_s=item_s)
 
 

@@ -41,6 +41,7 @@ def with_limit(
         A predictor with ``metrics_text()`` besides.
 
     Raises:
+        InputError: This is no predictor, or one whose answers have to be awaited.
         MissingExtraError: The extra [routing] is not installed.
     """
     from edgeml.serving.routing.limit import LimitRoute
@@ -48,6 +49,11 @@ def with_limit(
     from edgeml.serving.routing.pairing import join_metrics
     from edgeml.serving.routing.routed import RoutedPredictor
 
+    if not isinstance(predictor, Predictor):
+        raise InputError(
+            f"with_limit was given a {type(predictor).__name__}; a predictor was expected; "
+            "edgeml.connect() and edgeml.load() give one, edgeml.connect_async() has no limit yet"
+        )
     identity = identity_of(predictor)
     named = model if model is not None else identity.name if identity is not None else ""
     metrics, members = Metrics(model=named), {"limited": predictor}

@@ -225,4 +225,5 @@ class LimitRoute:
             "at once, send it later, or give it more time",
             url=self._member.served_by,
             reason=ticket.reason,
+            refused_by="limit",
         )

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from edgeml.core.deadline import deadline
 from edgeml.core.predictor import Predictor
-from edgeml.errors import EdgemlError
+from edgeml.errors import EdgemlError, ServerOverloadedError
 from edgeml.serving.routing.breaker import Breaker
 from edgeml.serving.routing.fallback_metrics import FallbackMetrics
 from edgeml.serving.routing.fallback_settings import FallbackSettings
@@ -115,6 +115,8 @@ class ServerSide:
     def _note(self, error: EdgemlError, fault: Fault, *, ticket: int, had_s: float) -> None:
         self._last_fault = error
         self._metrics.faults.labels(fault).inc()
+        if isinstance(error, ServerOverloadedError) and error.refused_by == "limit":
+            return  # a limit before the server: the other calls that it lets through are answered
         if fault != "timeout" or self._had_time(had_s):
             self._breaker.record(ticket, fault)
 

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -53,8 +53,23 @@ class Asked:
             with self._lock:
                 self.under_way -= 1
 
+    def predict_batch(self, items: Any, *, on_error: Any = "raise") -> Any:
+        return [self.predict(item) for item in items]
+
+    def predict_tensors(self, tensors: Any) -> Any:
+        return [self.predict(tensors)]
+
+    def run(self, tensors: Any) -> Any:
+        return self.predict(tensors)
+
     def close(self) -> None:
         self.closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Clock:
@@ -72,12 +87,12 @@ class Clock:
 def _limited(member: Asked, *, clock: Any = time.monotonic, **facts: Any) -> Any:
     metrics = Metrics(model="parts")
     route = LimitRoute(
-        member,  # type: ignore[arg-type]
+        member,
         settings=LimitSettings(**facts),
         metrics=metrics,
         clock=clock,
     )
-    predictor = RoutedPredictor({"limited": member}, route=route, metrics=metrics)  # type: ignore[dict-item]
+    predictor = RoutedPredictor({"limited": member}, route=route, metrics=metrics)
     return predictor, route
 
 
@@ -180,7 +195,7 @@ def test_a_waiting_call_is_told_before_its_deadline_and_nothing_was_asked(gate: 
     with edgeml.deadline(0.05), pytest.raises(ServerOverloadedError) as caught:
         predictor.predict("late")
     assert 0.04 < time.monotonic() - begun < 5
-    assert caught.value.reason == "waited"
+    assert (caught.value.reason, caught.value.refused_by) == ("waited", "limit")
     assert "triton/cpu/int8/1: more calls than can be answered in time" in str(caught.value)
     gate.let_go("first")
     callers.wait()
@@ -363,9 +378,27 @@ def test_an_unknown_priority_is_refused() -> None:
             pass
 
 
+def test_what_a_limit_refuses_the_edge_answers_and_the_server_is_still_asked() -> None:
+    refusal = ServerOverloadedError(
+        "too late", url="grpc://a:1", reason="too-late", refused_by="limit"
+    )
+    answers = [refusal] * 30 + [None]
+
+    def answer(_: Any) -> None:
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    server, edge = Asked(answer), Asked(lambda _: None)
+    with edgeml.with_fallback(server, edge) as predictor:
+        for item in range(31):
+            predictor.predict(item)
+        assert (server.calls, edge.calls) == (31, 30)  # the breaker of a fallback stayed closed
+        assert 'reason="overloaded"' in predictor.metrics_text()
+
+
 def test_with_limit_wraps_counts_and_closes() -> None:
     member = Asked(lambda _: None)
-    with edgeml.with_limit(member, model="parts") as predictor:  # type: ignore[arg-type]
+    with edgeml.with_limit(member, model="parts") as predictor:
         assert predictor.predict("a").label == "a"
         assert 'edgeml_limit_concurrency{model="parts",part=""} 4.0' in predictor.metrics_text()
         with edgeml.with_limit(predictor, model="outer") as outer:
@@ -374,3 +407,15 @@ def test_with_limit_wraps_counts_and_closes() -> None:
             assert 'edgeml_limit_concurrency{model="outer",part=""} 4.0' in text
             assert 'edgeml_limit_concurrency{model="parts",part="limited"} 4.0' in text
     assert member.closed
+
+
+class Awaited:
+    async def predict(self, item: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    "wrong", ["grpc://host:8001", None, Awaited()], ids=["url", "none", "async"]
+)
+def test_what_is_no_predictor_is_refused(wrong: Any) -> None:
+    with pytest.raises(InputError, match=r"a predictor was expected; edgeml\.connect\(\)"):
+        edgeml.with_limit(wrong)
