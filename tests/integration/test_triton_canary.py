@@ -24,12 +24,13 @@ CALLS = 300
 
 @pytest.fixture(scope="module")
 def unwatched(triton, tiny, tmp_path_factory) -> Iterator[TritonServer]:
-    """A server that cures no model: the stable one, two that are equal, and a wrong one."""
+    """A server that cures no model: the stable one, equal ones, and a wrong one."""
     root = tmp_path_factory.mktemp("canary")
     wrong = make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "wrong.bundle", seed=1)
     publish_bundle(tiny, root)
     publish_bundle(tiny, root, name="tiny_next")
     publish_bundle(tiny, root, name="tiny_doomed")
+    publish_bundle(tiny, root, name="tiny_old")
     publish_bundle(wrong, root, name="tiny_wrong")
     with start_triton(root, installation=triton, supervised=False) as server:
         yield server
@@ -75,6 +76,32 @@ def test_a_wrong_candidate_is_stopped_by_what_it_answers(unwatched, pictures) ->
         assert canary.report().compared < 150
         assert canary.predict(pictures[0]).served_by.startswith("stable:triton")
         assert not canary.decide().passed
+
+
+def test_a_proven_candidate_is_promoted_on_the_server(unwatched, tiny, pictures) -> None:
+    stable = edgeml.connect(unwatched.grpc, model="tiny_old")
+    candidate = edgeml.connect(unwatched.grpc, model="tiny_next")
+    gate = edgeml.Gate(max_flips=0.03, require_proof=True)
+    with edgeml.canary(stable, candidate, share=0.3, shadow=1.0) as canary:
+        for picture in pictures:
+            canary.predict(picture)
+            canary.finish_comparing()
+        done = edgeml.promote(
+            canary,
+            tiny,
+            repository=unwatched.repository,
+            name="tiny_old",
+            gate=gate,
+            server=unwatched.http,
+        )
+        assert done.promoted, done.decision.reason
+        assert done.published.version == 2
+        # The canary goes on, on both models, although one has another version now.
+        answers = canary.predict_batch(pictures)
+    assert {row.served_by.partition(":")[0] for row in answers} == {"stable", "candidate"}
+    assert not any("failed" in row.served_by for row in answers)
+    with edgeml.connect(unwatched.grpc, model="tiny_old") as anew:
+        assert anew.predict(pictures[0]).served_by.endswith("/2")
 
 
 def test_a_cascade_asks_the_server_only_for_what_the_edge_is_unsure_of(
