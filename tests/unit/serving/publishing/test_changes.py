@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import pytest
 
 import edgeml
-from edgeml.core import files
 from edgeml.errors import (
     HostError,
     InputError,
@@ -21,7 +20,7 @@ from edgeml.errors import (
     PublishError,
     ServerUnreachableError,
 )
-from edgeml.serving.publishing import changing
+from edgeml.serving.publishing import changing, transaction
 from edgeml.serving.publishing.journal import locked
 from edgeml.serving.repository.config import CPU_CONFIG, DEFAULT_CONFIG, read_config
 from edgeml.serving.repository.publish import versions_in
@@ -223,13 +222,10 @@ def test_a_full_disk_is_told_before_and_amid(twice, bundles, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for target, name in ((changing, "sync_tree"), (files, "write_whole")):
+    # While files are staged; and amid the switch, when one configuration names the new version.
+    for target, name in ((changing, "sync_tree"), (transaction, "place_configs")):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, full)
-            if name == "write_whole":  # amid the switch, which has to be taken back
-                from edgeml.serving.publishing import transaction
-
-                patch.setattr(transaction, "write_whole", full)
             with pytest.raises(HostError, match=r"cannot be written .*No space left"):
                 edgeml.publish(bundles[0], repository=twice)
         assert files_of(twice) == before
