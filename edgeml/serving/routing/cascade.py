@@ -249,7 +249,8 @@ class CascadePredictor:
                     answers[place] = self._signed(row, SECOND)
                     continue
                 fault = fault_of(row)
-                if fault is None:  # what the second model cannot take is the item's own fault
+                # What the second model cannot take is the item's own fault.
+                if fault is None or not self._or_other:
                     answers[place] = row
                     continue
                 first = rows[place]

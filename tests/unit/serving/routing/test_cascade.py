@@ -92,6 +92,17 @@ def test_a_second_that_fails_is_an_error_or_the_firsts_answer_says_so(call: str)
         assert sample(told, "cascade_failures_total", of="second", fault="timeout") == 1
 
 
+def test_without_leave_the_firsts_answer_stands_in_for_no_item_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a second predictor that puts its own failures in the places of items."""
+    first, second, strict = pair()
+    monkeypatch.setattr(second, "predict_batch", lambda items, on_error: [TIMEOUT for _ in items])
+    answers = strict.predict_batch([0.9, 0.5], on_error="return")
+    assert answers[0].label == "cat"
+    assert answers[1] is TIMEOUT
+
+
 def test_a_first_that_fails_is_an_error_or_the_second_answers_and_says_so() -> None:
     first, second = Scripted(failing(TIMEOUT)), Scripted(always("dog"), served_by="server")
     with pytest.raises(ServerTimeoutError):
