@@ -196,7 +196,7 @@ def wilson_interval(
 
     Example:
         >>> low, high = wilson_interval(0, 100)
-        >>> (low, round(high, 3))
+        >>> (round(low, 3), round(high, 3))
         (0.0, 0.037)
     """
     share, z2 = hits / count, z * z

@@ -16,6 +16,7 @@ from edgeml.errors import (
     InputError,
     ModelNotReadyError,
     ServerError,
+    ServerOverloadedError,
     ServerTimeoutError,
     ServerUnreachableError,
     SignatureError,
@@ -130,7 +131,7 @@ def test_bad_items_cost_their_neighbours_nothing(url):
 @pytest.mark.parametrize(
     ("code", "details", "kind"),
     [
-        (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", ServerError),
+        (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", ServerOverloadedError),
         (grpc.StatusCode.INTERNAL, "Stub process 'c' is not healthy.", ModelNotReadyError),
         (grpc.StatusCode.INTERNAL, "no luck", ServerError),
     ],

@@ -20,6 +20,7 @@ from edgeml.errors import (
     ClosedError,
     InputError,
     ServerError,
+    ServerOverloadedError,
     ServerTimeoutError,
     ServerUnreachableError,
 )
@@ -181,7 +182,9 @@ def test_an_answer_that_is_cut_is_not_asked_for_again(fake):
         engine.close()
 
 
-@pytest.mark.parametrize(("late", "kind"), [(True, ServerTimeoutError), (False, ServerError)])
+@pytest.mark.parametrize(
+    ("late", "kind"), [(True, ServerTimeoutError), (False, ServerOverloadedError)]
+)
 def test_a_refusal_for_the_callers_own_time_is_a_timeout(late, kind):
     error = SimpleNamespace(
         code=lambda: grpc.StatusCode.UNAVAILABLE, details=lambda: "Request timeout expired"
