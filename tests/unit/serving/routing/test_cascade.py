@@ -96,7 +96,7 @@ def test_without_leave_the_firsts_answer_stands_in_for_no_item_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a second predictor that puts its own failures in the places of items."""
-    first, second, strict = pair()
+    _, second, strict = pair()
     monkeypatch.setattr(second, "predict_batch", lambda items, on_error: [TIMEOUT for _ in items])
     answers = strict.predict_batch([0.9, 0.5], on_error="return")
     assert answers[0].label == "cat"
