@@ -184,7 +184,7 @@ def _compare(checkpoint: Path, bundle: edgeml.Bundle, repository: Path) -> list[
         compared = edgeml.compare(predictors, tensors, baseline="edge fp32", labels=labels)
         for predictor in predictors.values():
             predictor.close()
-    return [comparison_row(comparison, manifest, samples=_COMPARED) for comparison in compared]
+    return [comparison_row(comparison, manifest, samples=len(labels)) for comparison in compared]
 
 
 def _metrics(trained: Any, exported: Any, version: int) -> dict[str, Any]:
