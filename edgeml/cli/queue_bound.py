@@ -48,7 +48,8 @@ def bounded(options: ServingOptions, arguments: argparse.Namespace) -> ServingOp
     if arguments.queue_for_deadline is None:
         if arguments.item_time is not None:
             raise InputError(
-                "--item-time is given without --queue-for-deadline; both or none were expected"
+                "--item-time is given without --queue-for-deadline; both or none were expected; "
+                "name the deadline, or leave the time out"
             )
         return options
     return edgeml.queue_for_deadline(

@@ -76,7 +76,8 @@ def test_another_training_is_refused_unless_it_is_declared(tiny, other, caplog):
 def test_more_variants_on_one_side_are_no_other_training(tiny):
     here = ModelIdentity.of_bundle(tiny)
     fewer = dataclasses.replace(here, bundle=None, artefacts={"int8": here.artefacts["int8"]})
-    edgeml.with_fallback(as_server(tiny, identity=fewer), edge(tiny)).close()
+    with edgeml.with_fallback(as_server(tiny, identity=fewer), edge(tiny)) as both:
+        assert both.predict(item_of(tiny)).served_by == "triton/cpu/int8/1"
 
 
 @pytest.mark.parametrize(("version", "same"), [("1", True), ("2", False)])
@@ -84,7 +85,8 @@ def test_without_a_common_variant_the_version_decides(tiny, version, same):
     here = ModelIdentity.of_bundle(tiny)
     there = dataclasses.replace(here, bundle=None, artefacts={"int4": "0" * 64}, version=version)
     if same:
-        edgeml.with_fallback(as_server(tiny, identity=there), edge(tiny)).close()
+        with edgeml.with_fallback(as_server(tiny, identity=there), edge(tiny)) as both:
+            assert both.predict(item_of(tiny)).served_by == "triton/cpu/int8/1"
     else:
         with pytest.raises(InputError, match="different trainings"):
             edgeml.with_fallback(as_server(tiny, identity=there), edge(tiny))
