@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from edgeml.errors import DataError
+from edgeml.training.allocator import freed_memory_kept
 
 
 @contextlib.contextmanager
 def own_threads_and_seed(*, num_threads: int | None, seed: int) -> Iterator[None]:
-    """Give a run its threads and its seed, and give the caller's back.
+    """Give a run its threads, its seed and freed memory, and give the caller's back.
 
     Args:
         num_threads: Threads of torch; None leaves them.
@@ -23,7 +24,7 @@ def own_threads_and_seed(*, num_threads: int | None, seed: int) -> Iterator[None
     threads = torch.get_num_threads()
     torch.set_num_threads(num_threads or threads)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with freed_memory_kept(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             yield
     finally:
