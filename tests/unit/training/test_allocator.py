@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import resource
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,37 +15,56 @@ pytestmark = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's; elsewhere nothing is changed"
 )
 
-_PAGES = (40 << 20) // resource.getpagesize()
+_LARGE, _LARGER = 40 << 20, 120 << 20
 
 
-def _faults() -> int:
-    """Return the page faults of a tensor of 40 MB, after others that were freed.
+def _use(size: int) -> int:
+    """Allocate, fill and free a tensor of ``size`` bytes; return the page faults of that."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(size // 4)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    Several: aligned blocks leave small pieces, and the first ones stay in glibc's thread cache.
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def _warmed(size: int) -> int:
+    """Return the page faults of a tensor after many of its size were freed.
+
+    Many: aligned blocks leave small pieces, and the first ones stay in glibc's thread cache.
     """
     for _ in range(12):
-        torch.ones(10 << 20)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(10 << 20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        _use(size)
+    return _use(size)
 
 
 def test_inside_a_freed_tensor_is_used_again() -> None:
     with freed_memory_kept({}) as changed:
         assert changed
-        assert _faults() < _PAGES // 10
+        assert _warmed(_LARGE) * resource.getpagesize() < _LARGE // 10
 
 
-def test_afterwards_large_tensors_go_back_to_the_system() -> None:
+def test_at_the_end_the_memory_goes_back() -> None:
     with freed_memory_kept({}):
-        _faults()
-    assert _faults() > _PAGES // 2
+        _warmed(_LARGE)
+        inside = _resident()
+    assert _resident() < inside - _LARGE // 2
 
 
-def test_an_error_inside_ends_it_as_well() -> None:
-    with pytest.raises(ZeroDivisionError), freed_memory_kept({}):
-        _ = 1 / 0
-    assert _faults() > _PAGES // 2
+@pytest.mark.parametrize("fails", [False, True])
+def test_afterwards_freed_tensors_go_back_at_once(fails: bool) -> None:
+    try:
+        with freed_memory_kept({}):
+            _use(_LARGE)
+            if fails:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    before = _resident()
+    _use(_LARGER)
+    assert _resident() < before + _LARGER // 2
 
 
 @pytest.mark.parametrize(
@@ -54,4 +74,6 @@ def test_an_error_inside_ends_it_as_well() -> None:
 def test_what_the_environment_says_stays(environment: dict[str, str]) -> None:
     with freed_memory_kept(environment) as changed:
         assert not changed
-        assert _faults() > _PAGES // 2
+        before = _resident()
+        _use(_LARGER)
+        assert _resident() < before + _LARGER // 2
