@@ -22,10 +22,11 @@ from edgeml.errors import (
     ModelOutputError,
     RequestRefusedError,
 )
+from edgeml.tasks.windows import in_order, windows_of
 
 # What is wrong with one feed, and not with the engine or the server.
 _OF_ONE_FEED = (InferenceError, RequestRefusedError)
-# Fewer items are prepared sooner than a pool of threads is there.
+# Fewer items are answered sooner than a pool of threads is there.
 _WORTH_A_POOL = 4
 
 
@@ -73,8 +74,8 @@ class TaskPredictor:
         engine: What runs the tensors; it checks its feed itself.
         batch_engine: What runs batches, streams and feeds of more than one sample, where
             ``engine``'s answers would depend on their neighbours; None means ``engine``.
-        prepare_threads: Items of a batch or a stream that are prepared at once, where that is
-            worth a thread: pictures are decoded without Python's lock.
+        prepare_threads: Windows of a batch or a stream that are prepared and computed at once,
+            where that is worth a thread: pictures are decoded without Python's lock.
         identity: Which model this is; None where nobody said.
     """
 
@@ -161,10 +162,12 @@ class TaskPredictor:
         """Answer a stream of items in their order, in bounded memory.
 
         Items are taken in windows. Within one, those that run well together share a feed: texts of
-        like length, so that little is padded. While one window is computed the next is prepared.
+        like length, so that little is padded. While one window is computed the next is prepared;
+        with several threads to prepare with, each prepares and computes a window of its own.
 
         Args:
-            items: What the task accepts; a generator is read as far as needed, one window ahead.
+            items: What the task accepts; a generator is read as far as needed: one window ahead,
+                or one for each thread and one more.
             on_error: As in :meth:`predict_batch`.
 
         Yields:
@@ -183,24 +186,40 @@ class TaskPredictor:
     def _stream(
         self, items: Iterator[Any], *, keep_errors: bool
     ) -> Iterator[Prediction | EdgemlError]:
+        size, threads = self._task.window, self._prepare_threads
+        first = list(itertools.islice(items, size + 1))
+        stream = itertools.chain(first, items)
+        if len(first) <= size and (threads == 1 or len(first) < _WORTH_A_POOL):
+            # The common case: no thread for one window.
+            engine = self._engine if len(first) == 1 else self._batch_engine
+            prepared = _settled(map(self._prepare_one, first), 0, keep_errors)
+            yield from self._answer(prepared, keep_errors, engine)
+        elif threads == 1:
+            yield from self._stream_ahead(stream, keep_errors=keep_errors)
+        else:
+
+            def whole(window: Sequence[Any], start: int) -> list[Prediction | EdgemlError]:
+                prepared = _settled(map(self._prepare_one, window), start, keep_errors)
+                return self._answer(prepared, keep_errors, self._batch_engine)
+
+            for answers in in_order(windows_of(stream, size, threads), whole, threads):
+                yield from answers
+
+    def _stream_ahead(
+        self, items: Iterator[Any], *, keep_errors: bool
+    ) -> Iterator[Prediction | EdgemlError]:
+        """Prepare the next window in a thread while one is computed with all threads."""
         size, start = self._task.window, 0
         window = list(itertools.islice(items, size))
-        following = list(itertools.islice(items, size)) if len(window) == size else []
-        if not following and (self._prepare_threads == 1 or len(window) < _WORTH_A_POOL):
-            # The common case: no thread for one window.
-            engine = self._engine if len(window) == 1 else self._batch_engine
-            prepared = _settled(map(self._prepare_one, window), 0, keep_errors)
-            yield from self._answer(prepared, keep_errors, engine)
-            return
-        with ThreadPoolExecutor(max_workers=self._prepare_threads) as pool:
+        with ThreadPoolExecutor(max_workers=1) as pool:
             pending = pool.map(self._prepare_one, window)
             while window:
+                following = list(itertools.islice(items, size))
                 prepared = _settled(pending, start, keep_errors)
-                # The next window is prepared while this one is computed.
                 pending = pool.map(self._prepare_one, following)
                 yield from self._answer(prepared, keep_errors, self._batch_engine)
                 start += len(window)
-                window, following = following, list(itertools.islice(items, size))
+                window = following
 
     def predict_tensors(self, tensors: Tensors) -> list[Prediction]:
         """Answer preprocessed tensors.

@@ -188,18 +188,22 @@ def words() -> Words:
     return Words()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("size", range(len(STREAM) + 1))
-def test_a_stream_keeps_its_order_over_windows(words: Words, size: int) -> None:
-    answers = list(TaskPredictor(words, _echo("x")).predict_stream(STREAM[:size]))
+def test_a_stream_keeps_its_order_over_windows(words: Words, size: int, threads: int) -> None:
+    predictor = TaskPredictor(words, _echo("x"), prepare_threads=threads)
+    answers = list(predictor.predict_stream(STREAM[:size]))
     assert [answer.label for answer in answers] == STREAM[:size]
-    assert words.prepared == STREAM[:size]
+    assert sorted(words.prepared) == sorted(STREAM[:size])
     assert sum(map(len, words.feeds)) == size
     assert all(len(feed) <= 4 for feed in words.feeds)
 
 
-def test_a_stream_keeps_errors_in_their_place(words: Words) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_stream_keeps_errors_in_their_place(words: Words, threads: int) -> None:
+    predictor = TaskPredictor(words, _echo("x"), prepare_threads=threads)
     items = ["eel", None, "no!", "cat", 5, 6, 7, 8, "bee", "a!", "d", None, "last"]
-    answers = list(TaskPredictor(words, _echo("x")).predict_stream(items, on_error="return"))
+    answers = list(predictor.predict_stream(items, on_error="return"))
     shown = [a.label if isinstance(a, Prediction) else type(a).__name__ for a in answers]
     assert shown == [
         "eel", "InputError", "ModelOutputError", "cat", "InputError", "InputError", "InputError",
@@ -207,8 +211,10 @@ def test_a_stream_keeps_errors_in_their_place(words: Words) -> None:
     ]  # fmt: skip
 
 
-def test_a_stream_raises_after_the_answers_before_its_window(words: Words) -> None:
-    stream = TaskPredictor(words, _echo("x")).predict_stream([*STREAM[:9], None, "b"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_raises_after_the_answers_before_its_window(words: Words, threads: int) -> None:
+    predictor = TaskPredictor(words, _echo("x"), prepare_threads=threads)
+    stream = predictor.predict_stream([*STREAM[:9], None, "b"])
     got = [next(stream).label for _ in range(8)]
     assert got == STREAM[:8]
     with pytest.raises(InputError) as caught:
@@ -216,7 +222,8 @@ def test_a_stream_raises_after_the_answers_before_its_window(words: Words) -> No
     assert caught.value.__notes__ == ["item 9 of the batch"]
 
 
-def test_a_generator_is_read_one_window_ahead_at_most(words: Words) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_generator_is_read_few_windows_ahead(words: Words, threads: int) -> None:
     read: list[int] = []
 
     def endless() -> Iterator[str]:
@@ -224,12 +231,26 @@ def test_a_generator_is_read_one_window_ahead_at_most(words: Words) -> None:
             read.append(number)
             yield f"{number:04}"
 
-    stream = TaskPredictor(words, _echo("x")).predict_stream(endless())
+    predictor = TaskPredictor(words, _echo("x"), prepare_threads=threads)
+    stream = predictor.predict_stream(endless())
     for number in range(30):
         assert next(stream).label == f"{number:04}"
-        assert len(read) <= (number // words.window + 2) * words.window
+        assert len(read) <= (number // words.window + 1 + threads) * words.window
     stream.close()
-    assert len(read) < 40
+    assert len(read) < 40 + threads * words.window
+
+
+def test_windows_are_prepared_and_computed_at_once(words: Words) -> None:
+    together = threading.Barrier(2, timeout=20)
+
+    def answer(feed: Tensors) -> dict[str, Any]:
+        together.wait()
+        return {"echo": feed["codes"]}
+
+    predictor = TaskPredictor(words, FakeEngine(WORDS_SIGNATURE, answer=answer), prepare_threads=2)
+    # Four items would be one window: the two threads share them.
+    items = ["ox", "do", "an", "is"]
+    assert [answer.label for answer in predictor.predict_batch(items)] == items
 
 
 def test_a_stream_checks_its_arguments_before_it_is_read(words: Words) -> None:

@@ -1,0 +1,61 @@
+"""Several windows in work at once, given back in their order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from edgeml.tasks.windows import in_order, windows_of
+
+
+def test_the_order_is_that_of_the_windows_not_of_the_work() -> None:
+    def work(window: Sequence[int], start: int) -> tuple[int, int]:
+        time.sleep(0.02 if start % 2 == 0 else 0)
+        return start, sum(window)
+
+    windows = [[number] for number in range(20)]
+    assert list(in_order(windows, work, 4)) == [(number, number) for number in range(20)]
+
+
+def test_what_the_work_raises_comes_in_its_turn_and_ends_it() -> None:
+    done: list[int] = []
+
+    def work(window: Sequence[int], start: int) -> int:
+        if start == 2:
+            raise ValueError("two")
+        done.append(start)
+        return start
+
+    stream = in_order([[number] for number in range(1000)], work, 2)
+    assert [next(stream), next(stream)] == [0, 1]
+    with pytest.raises(ValueError, match="two"):
+        next(stream)
+    assert max(done) < 10
+
+
+def test_closing_ends_the_work_and_its_threads() -> None:
+    started: list[int] = []
+
+    def work(window: Sequence[int], start: int) -> int:
+        started.append(start)
+        time.sleep(0.01)
+        return start
+
+    before = threading.active_count()
+    stream = in_order(([number] for number in range(1000)), work, 2)
+    assert next(stream) == 0
+    stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert len(started) <= 3
+
+
+@pytest.mark.parametrize(("count", "lengths"), [
+    (0, []), (1, [1]), (2, [1, 1]), (5, [3, 2]), (8, [4, 4]), (9, [4, 4, 1]), (16, [4, 4, 4, 4]),
+])  # fmt: skip
+def test_a_short_stream_is_shared_by_the_threads(count: int, lengths: list[int]) -> None:
+    windows = list(windows_of(iter(range(count)), 4, 2))
+    assert [len(window) for window in windows] == lengths
+    assert [item for window in windows for item in window] == list(range(count))
