@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -30,6 +31,8 @@ collect_ignore_glob = ["zoo/recipes/*", "peers/engines/*"]
 ROOT = Path(__file__).parents[1]
 _CLASSES = 10
 _PER_CLASS = 12
+# Whose weights come from a package.
+_PRETRAINED = ("efficientnet-lite0",)
 # Seconds that one export's search may take: only the suites' own timings count, not the search's.
 # A busy machine gets more turns, each twice as long, which go on where the last was stopped.
 _BUDGET_S = {"quick": 20.0, "full": 60.0}
@@ -63,6 +66,14 @@ class Deployed:
     bundle: edgeml.Bundle
 
 
+class Deploy(Protocol):
+    """Makes a model at an input size."""
+
+    def __call__(self, size: int, backbone: str = "efficientnet-lite0") -> Deployed:
+        """Return it; made at the first call."""
+        ...
+
+
 @pytest.fixture(scope="session")
 def tier(request: pytest.FixtureRequest) -> str:
     """Which tier runs."""
@@ -93,19 +104,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def deploy(
-    pictures: Path, tier: str, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int], Deployed]:
-    """Fine-tune briefly and export at an input size, once a session for each size."""
-    made: dict[int, Deployed] = {}
+def deploy(pictures: Path, tier: str, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
+    """Fine-tune briefly and export a backbone at an input size, once a session for each."""
+    made: dict[tuple[int, str], Deployed] = {}
 
-    def at(size: int) -> Deployed:
-        if size not in made:
-            place = tmp_path_factory.mktemp(f"size{size}")
+    def at(size: int, backbone: str = "efficientnet-lite0") -> Deployed:
+        if (size, backbone) not in made:
+            place = tmp_path_factory.mktemp(f"{backbone}-{size}")
+            # From random weights a network needs longer to tell the patterns apart.
+            pretrained = backbone in _PRETRAINED
             trained = edgeml.finetune(
                 data=pictures,
+                model=backbone,
+                weights="pretrained" if pretrained else "random",
                 image_size=size,
-                settings=edgeml.TrainingSettings(epochs=1, batch_size=16),
+                settings=edgeml.TrainingSettings(epochs=1 if pretrained else 6, batch_size=16),
                 out=place / "checkpoint",
             )
             bundle = export_with(
@@ -121,14 +134,14 @@ def deploy(
                 budget_s=_BUDGET_S[tier],
                 variants=("fp32", "fp16", "int8"),
             )
-            made[size] = Deployed(checkpoint=trained.checkpoint, bundle=bundle)
-        return made[size]
+            made[size, backbone] = Deployed(checkpoint=trained.checkpoint, bundle=bundle)
+        return made[size, backbone]
 
     return at
 
 
 @pytest.fixture(scope="session")
-def model(deploy: Callable[[int], Deployed]) -> Model:
+def model(deploy: Deploy) -> Model:
     """The clothing recipe's bundle where it was made, else a seeded one."""
     found = _artefact("clothing")
     return found or Model(bundle=deploy(64).bundle, origin=SEEDED)

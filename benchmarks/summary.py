@@ -38,7 +38,7 @@ def _speed_table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _input(info: dict[str, Any]) -> str:
-    return str(info.get("input") or f"{info['input_size']:>3} px")
+    return str(info["input"])
 
 
 def _other_table(rows: list[dict[str, Any]]) -> list[str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import pytest
 
-from benchmarks.conftest import Deployed
+from benchmarks.conftest import Deploy
 from tests.base_environment import BaseEnvironment, make_base_environment
 
 # Building a wheel and an environment takes a minute: the cold start itself is in test_cold_start.
@@ -73,7 +72,7 @@ def test_import_beyond_bare_python(
 def test_first_answer_and_memory(
     benchmark,
     environment: BaseEnvironment,
-    deploy: Callable[[int], Deployed],
+    deploy: Deploy,
     tmp_path: Path,
 ) -> None:
     """Import, load and predict in a fresh process; then its memory after 200 answers."""

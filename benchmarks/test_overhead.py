@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnxruntime
 
 import edgeml
-from benchmarks.conftest import Deployed
+from benchmarks.conftest import Deploy
 from benchmarks.recording import Model
 from edgeml.core.timing import TimingPlan, compare_latency
 
@@ -17,7 +15,7 @@ _PLAN = TimingPlan(rounds=200, calls=5, budget_s=15.0)
 
 def test_predict_tensors_beyond_the_bare_session(
     benchmark,
-    deploy: Callable[[int], Deployed],
+    deploy: Deploy,
 ) -> None:
     """Take turns with the same file in a session of the same settings."""
     bundle = deploy(64).bundle

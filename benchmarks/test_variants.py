@@ -8,27 +8,28 @@ import numpy as np
 import pytest
 
 import edgeml
-from benchmarks.conftest import Deployed
+from benchmarks.conftest import Deploy, Deployed
 from edgeml.core.timing import TimingPlan
 
 _PLAN = TimingPlan(rounds=60, calls=5, budget_s=30.0)
-# Each size is a model that must be trained and exported first.
-_SIZES = (
-    64,
-    pytest.param(96, marks=pytest.mark.full_tier),
-    pytest.param(224, marks=pytest.mark.full_tier),
+# Each is a model that must be trained and exported first.
+_MODELS = (
+    ("efficientnet-lite0", 64),
+    pytest.param("efficientnet-lite0", 96, marks=pytest.mark.full_tier),
+    pytest.param("efficientnet-lite0", 224, marks=pytest.mark.full_tier),
+    pytest.param("resnet-18", 224, marks=pytest.mark.full_tier),
 )
 _TARGETS = ("torch eager", "torch channels_last", "edge fp32", "edge fp16", "edge int8")
 
 
 @pytest.fixture(scope="module")
-def compared(deploy: Callable[[int], Deployed]) -> Callable[[int], dict[str, edgeml.Comparison]]:
-    """Compare every target at one size, once a module for each size."""
-    found: dict[int, dict[str, edgeml.Comparison]] = {}
+def compared(deploy: Deploy) -> Callable[[int, str], dict[str, edgeml.Comparison]]:
+    """Compare every target, once a module for each model."""
+    found: dict[tuple[int, str], dict[str, edgeml.Comparison]] = {}
 
-    def at(size: int) -> dict[str, edgeml.Comparison]:
-        if size not in found:
-            deployed = deploy(size)
+    def at(size: int, backbone: str) -> dict[str, edgeml.Comparison]:
+        if (size, backbone) not in found:
+            deployed = deploy(size, backbone)
             tensors, labels = edgeml.load_split(deployed.checkpoint, part="train", limit=16)
             predictors = _open(deployed)
             rows = edgeml.compare(
@@ -36,30 +37,31 @@ def compared(deploy: Callable[[int], Deployed]) -> Callable[[int], dict[str, edg
             )
             for predictor in predictors.values():
                 predictor.close()
-            found[size] = {row.target: row for row in rows}
-        return found[size]
+            found[size, backbone] = {row.target: row for row in rows}
+        return found[size, backbone]
 
     return at
 
 
 @pytest.mark.parametrize("target", _TARGETS)
-@pytest.mark.parametrize("size", _SIZES)
+@pytest.mark.parametrize(("backbone", "size"), _MODELS)
 def test_one_picture(
     benchmark,
-    compared: Callable[[int], dict[str, edgeml.Comparison]],
-    deploy: Callable[[int], Deployed],
+    compared: Callable[[int, str], dict[str, edgeml.Comparison]],
+    deploy: Deploy,
+    backbone: str,
     size: int,
     target: str,
 ) -> None:
     """Time one picture through ``predict_tensors``."""
-    rows = compared(size)
-    predictors = _open(deploy(size))
-    tensors, _ = edgeml.load_split(deploy(size).checkpoint, part="train", limit=1)
+    rows, deployed = compared(size, backbone), deploy(size, backbone)
+    predictors = _open(deployed)
+    tensors, _ = edgeml.load_split(deployed.checkpoint, part="train", limit=1)
     reference = predictors["edge fp32"].run(tensors)["probabilities"]
 
-    benchmark.group = f"{size} px, batch 1, one thread"
+    benchmark.group = f"{backbone}, {size} px, batch 1, one thread"
     benchmark.extra_info.update(rows[target].to_json())
-    benchmark.extra_info["input_size"] = size
+    benchmark.extra_info["input"] = f"{backbone}, {size} px"
     answer = benchmark.pedantic(
         predictors[target].run, args=(tensors,), rounds=50, iterations=1, warmup_rounds=5
     )
