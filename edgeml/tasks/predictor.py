@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy.typing as npt
 
+from edgeml.core.closing import Closing
 from edgeml.core.identity import ModelIdentity
 from edgeml.core.predictor import Engine, Prediction
 from edgeml.core.signature import ModelSignature, Tensors
@@ -66,7 +66,7 @@ class Task(Protocol):
         ...
 
 
-class TaskPredictor:
+class TaskPredictor(Closing):
     """A :class:`~edgeml.core.predictor.Predictor` from a task and an engine.
 
     Args:
@@ -249,17 +249,6 @@ class TaskPredictor:
         self._closed = True
         self._engine.close()
         self._batch_engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -6,12 +6,12 @@ silently wrong; it knows neither torch nor which engine answers.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.core.closing import Closing
 from edgeml.core.predictor import Engine
 from edgeml.errors import InputError, SignatureError
 from edgeml.tasks.recommendation.ranking import RankingFields, RankingRows
@@ -19,7 +19,7 @@ from edgeml.tasks.recommendation.ranking import RankingFields, RankingRows
 Scores = npt.NDArray[np.float32]
 
 
-class Ranker:
+class Ranker(Closing):
     """Scores candidates; a context manager that closes its engine.
 
     Args:
@@ -115,17 +115,6 @@ class Ranker:
     def close(self) -> None:
         """Release the engine."""
         self._engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def requests_of(rows: RankingRows) -> list[npt.NDArray[np.int64]]:

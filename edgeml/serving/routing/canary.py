@@ -11,11 +11,11 @@ import random
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy.typing as npt
 
+from edgeml.core.closing import Closing
 from edgeml.core.deadline import remaining_s
 from edgeml.core.gate import Gate
 from edgeml.core.identity import ModelIdentity, identity_of
@@ -35,7 +35,7 @@ Answer = TypeVar("Answer")
 _KEY: ContextVar[bytes | None] = ContextVar("edgeml_canary_key", default=None)
 
 
-class CanaryPredictor:
+class CanaryPredictor(Closing):
     """A :class:`~edgeml.core.predictor.Predictor` of which a candidate answers a share.
 
     What the candidate cannot answer is answered by the stable model: its errors reach no caller. A
@@ -281,17 +281,6 @@ class CanaryPredictor:
         if self._close_members:
             self._stable.close()
             self._candidate.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.core.closing import Closing
 from edgeml.core.identity import ModelIdentity, identity_of
 from edgeml.core.predictor import Prediction, Predictor
 from edgeml.core.signature import ModelSignature, Tensors
@@ -52,7 +52,7 @@ class CascadeMetrics:
         )
 
 
-class CascadePredictor:
+class CascadePredictor(Closing):
     """A :class:`~edgeml.core.predictor.Predictor` that asks a second one where the first is unsure.
 
     Args:
@@ -221,17 +221,6 @@ class CascadePredictor:
         if self._close_members:
             self._first.close()
             self._second.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self._closed:

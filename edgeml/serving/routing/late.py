@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy.typing as npt
 
+from edgeml.core.closing import Closing
 from edgeml.core.identity import ModelIdentity, identity_of
 from edgeml.core.predictor import Prediction, Predictor
 from edgeml.core.signature import ModelSignature, Tensors
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _NAME = "a server that is not connected yet"
 
 
-class LateServer:
+class LateServer(Closing):
     """A :class:`~edgeml.core.predictor.Predictor` that may not be there yet.
 
     Calls fail until :meth:`open` has connected; it is called in the background.
@@ -121,17 +121,6 @@ class LateServer:
             self._closed = True
         if self._found is not None:
             self._found.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _server(self) -> Predictor:
         if self._found is None:

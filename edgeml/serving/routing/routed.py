@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.core.closing import Closing
 from edgeml.core.identity import ModelIdentity, identity_of
 from edgeml.core.predictor import Prediction, Predictor
 from edgeml.core.signature import ModelSignature, Tensors
@@ -53,7 +53,7 @@ class Route(Protocol):
         ...
 
 
-class RoutedPredictor:
+class RoutedPredictor(Closing):
     """A :class:`~edgeml.core.predictor.Predictor` over others that answer the same question.
 
     Args:
@@ -203,17 +203,6 @@ class RoutedPredictor:
         if self._close_members:
             for member in self._members.values():
                 member.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _answer(self, call: Call[Answer]) -> Answer:
         if self._closed:
