@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal, Protocol, overload
@@ -28,6 +29,8 @@ from edgeml.tasks.windows import in_order, windows_of
 _OF_ONE_FEED = (InferenceError, RequestRefusedError)
 # Fewer items are answered sooner than a pool of threads is there.
 _WORTH_A_POOL = 4
+# Pictures that a thread prepares and computes together: more do not fit its core's cache.
+_OF_A_THREAD = 8
 
 
 class Task(Protocol):
@@ -74,8 +77,11 @@ class TaskPredictor(Closing):
         engine: What runs the tensors; it checks its feed itself.
         batch_engine: What runs batches, streams and feeds of more than one sample, where
             ``engine``'s answers would depend on their neighbours; None means ``engine``.
-        prepare_threads: Windows of a batch or a stream that are prepared and computed at once,
+        prepare_threads: How many threads prepare and compute parts of a batch or a stream at once,
             where that is worth a thread: pictures are decoded without Python's lock.
+        open_thread_engine: Opens what runs the parts of a stream that is longer than a window for
+            each of them: an engine of one thread, which they all call. It is opened at
+            the first such stream; None means the one for batches.
         identity: Which model this is; None where nobody said.
     """
 
@@ -86,6 +92,7 @@ class TaskPredictor(Closing):
         *,
         batch_engine: Engine | None = None,
         prepare_threads: int = 1,
+        open_thread_engine: Callable[[], Engine] | None = None,
         identity: ModelIdentity | None = None,
     ) -> None:
         self._task = task
@@ -93,6 +100,9 @@ class TaskPredictor(Closing):
         self._prepare_threads = prepare_threads
         self._engine = engine
         self._batch_engine = batch_engine or engine
+        self._open_thread_engine = open_thread_engine
+        self._thread_engine: Engine | None = None
+        self._opening = threading.Lock()
         self._closed = False
 
     @property
@@ -163,11 +173,11 @@ class TaskPredictor(Closing):
 
         Items are taken in windows. Within one, those that run well together share a feed: texts of
         like length, so that little is padded. While one window is computed the next is prepared;
-        with several threads to prepare with, each prepares and computes a window of its own.
+        with several threads to prepare with, each prepares and computes parts of its own.
 
         Args:
             items: What the task accepts; a generator is read as far as needed: one window ahead,
-                or one for each thread and one more.
+                or one for each thread.
             on_error: As in :meth:`predict_batch`.
 
         Yields:
@@ -187,7 +197,7 @@ class TaskPredictor(Closing):
         self, items: Iterator[Any], *, keep_errors: bool
     ) -> Iterator[Prediction | EdgemlError]:
         size, threads = self._task.window, self._prepare_threads
-        first = list(itertools.islice(items, size + 1))
+        first = list(itertools.islice(items, size * threads + 1))
         stream = itertools.chain(first, items)
         if len(first) <= size and (threads == 1 or len(first) < _WORTH_A_POOL):
             # The common case: no thread for one window.
@@ -197,12 +207,15 @@ class TaskPredictor(Closing):
         elif threads == 1:
             yield from self._stream_ahead(stream, keep_errors=keep_errors)
         else:
+            is_long = len(first) > size * threads
+            engine = self._engine_of_threads() if is_long else self._batch_engine
 
             def whole(window: Sequence[Any], start: int) -> list[Prediction | EdgemlError]:
                 prepared = _settled(map(self._prepare_one, window), start, keep_errors)
-                return self._answer(prepared, keep_errors, self._batch_engine)
+                return self._answer(prepared, keep_errors, engine)
 
-            for answers in in_order(windows_of(stream, size, threads), whole, threads):
+            windows = windows_of(stream, min(size, _OF_A_THREAD), threads)
+            for answers in in_order(windows, whole, threads):
                 yield from answers
 
     def _stream_ahead(
@@ -246,9 +259,12 @@ class TaskPredictor(Closing):
 
     def close(self) -> None:
         """Release the engine; calls under way finish, later ones raise ClosedError."""
-        self._closed = True
-        self._engine.close()
-        self._batch_engine.close()
+        with self._opening:
+            self._closed = True
+            engines = (self._engine, self._batch_engine, self._thread_engine)
+        for engine in engines:
+            if engine is not None:
+                engine.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -260,6 +276,16 @@ class TaskPredictor(Closing):
             return self._engine
         sizes = {array.shape[0] for array in tensors.values() if array.ndim}
         return self._engine if sizes == {1} else self._batch_engine
+
+    def _engine_of_threads(self) -> Engine:
+        """Return what the threads of a long stream call, each for its part."""
+        if self._open_thread_engine is None:
+            return self._batch_engine
+        with self._opening:
+            self._check_open()
+            if self._thread_engine is None:
+                self._thread_engine = self._open_thread_engine()
+            return self._thread_engine
 
     def _run(self, engine: Engine, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
         self._check_open()

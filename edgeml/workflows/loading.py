@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -113,6 +114,7 @@ def load(
         batch_engine=batch_engine,
         # Decoding a picture takes about as long as answering it; a text is prepared in no time.
         prepare_threads=threads if isinstance(task, ImageTask) else 1,
+        open_thread_engine=_thread_engine(opened, row, together, arena=setup.arena),
         identity=ModelIdentity.of_bundle(opened),
     )
     if verify == "golden":
@@ -126,6 +128,24 @@ def load(
             predictor.close()
             raise
     return predictor
+
+
+def _thread_engine(
+    bundle: Bundle, row: Variant, together: Variant | None, *, arena: bool
+) -> Callable[[], Engine] | None:
+    """Return what opens an engine of one thread for batches, where several threads may call it.
+
+    None for OpenVINO, whose callers take turns.
+    """
+    used = together or row
+    if used.engine != "onnxruntime":
+        return None
+
+    def opened() -> Engine:
+        engine = open_engine(bundle, used, num_threads=1, arena=arena)
+        return OneByOne(engine) if together is None else engine
+
+    return opened
 
 
 def load_recommender(

@@ -235,7 +235,7 @@ def test_a_generator_is_read_few_windows_ahead(words: Words, threads: int) -> No
     stream = predictor.predict_stream(endless())
     for number in range(30):
         assert next(stream).label == f"{number:04}"
-        assert len(read) <= (number // words.window + 1 + threads) * words.window
+        assert len(read) <= (number // words.window + 1 + threads) * words.window + 1
     stream.close()
     assert len(read) < 40 + threads * words.window
 
@@ -251,6 +251,43 @@ def test_windows_are_prepared_and_computed_at_once(words: Words) -> None:
     # Four items would be one window: the two threads share them.
     items = ["ox", "do", "an", "is"]
     assert [answer.label for answer in predictor.predict_batch(items)] == items
+
+
+def test_a_long_stream_has_an_engine_of_one_thread_for_its_threads(words: Words) -> None:
+    opened: list[FakeEngine] = []
+
+    def open_engine() -> FakeEngine:
+        opened.append(_echo("of threads"))
+        return opened[-1]
+
+    predictor = TaskPredictor(words, _echo("x"), prepare_threads=2, open_thread_engine=open_engine)
+    short = predictor.predict_batch(["ox", "do"] * words.window)
+    assert {answer.served_by for answer in short} == {"x"}
+    assert not opened
+    for _ in range(2):
+        long = predictor.predict_batch([*["ox", "do"] * words.window, "an"])
+        assert {answer.served_by for answer in long} == {"of threads"}
+    assert len(opened) == 1
+    predictor.close()
+    with pytest.raises(ClosedError):
+        opened[0].run({"codes": np.array([[1]])})
+    with pytest.raises(ClosedError):
+        predictor.predict_batch(STREAM)
+
+
+def test_a_closed_predictor_opens_no_engine_for_a_stream_under_way(words: Words) -> None:
+    opened: list[FakeEngine] = []
+    predictor = TaskPredictor(
+        words,
+        _echo("x"),
+        prepare_threads=2,
+        open_thread_engine=lambda: opened.append(_echo("y")) or opened[-1],
+    )
+    stream = predictor.predict_stream(STREAM)
+    predictor.close()
+    with pytest.raises(ClosedError):
+        next(stream)
+    assert not opened
 
 
 def test_a_stream_checks_its_arguments_before_it_is_read(words: Words) -> None:
