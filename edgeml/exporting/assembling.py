@@ -8,6 +8,8 @@ points, hence only there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -52,11 +54,18 @@ def assemble_image_classifier(
         raise ExportError("the core has several inputs or outputs; one of each was expected")
     image, probabilities = signature.inputs[0], signature.outputs[0]
     core_input, core_output = graph.input[0].name, graph.output[0].name
-    head = [helper.make_node("Transpose", [image.name], ["edgeml_planes"], perm=[0, 3, 1, 2])]
     if integer_input:
+        head = [_to_planes(image.name, "edgeml_planes")]
         _bypass_quantizer(graph, core_input, "edgeml_planes")
+    elif len({*zip(preprocessing.mean, preprocessing.std, strict=True)}) == 1:
+        head = [
+            _to_planes(image.name, "edgeml_planes"),
+            *_arithmetic(
+                graph, preprocessing.mean[:1], preprocessing.std[:1], ("edgeml_planes", core_input)
+            ),
+        ]
     else:
-        head += _arithmetic(graph, preprocessing, core_input)
+        head = _by_rows(graph, preprocessing, (image.name, core_input))
     tail, logits = [], core_output
     if temperature != 1.0:
         logits = "edgeml_scaled_logits"
@@ -90,17 +99,49 @@ def scalar_normalisation(preprocessing: ImagePreprocessing) -> tuple[float, int]
     return 1 / std, int(mean)
 
 
-def _arithmetic(
-    graph: onnx.GraphProto, preprocessing: ImagePreprocessing, output: str
+def _to_planes(images: str, output: str) -> onnx.NodeProto:
+    return helper.make_node("Transpose", [images], [output], perm=[0, 3, 1, 2])
+
+
+def _by_rows(
+    graph: onnx.GraphProto, preprocessing: ImagePreprocessing, ends: tuple[str, str]
 ) -> list[onnx.NodeProto]:
-    mean = np.asarray(preprocessing.mean, dtype=np.float32).reshape(1, 3, 1, 1)
-    scale = np.float32(1) / np.asarray(preprocessing.std, dtype=np.float32).reshape(1, 3, 1, 1)
-    graph.initializer.append(numpy_helper.from_array(mean, "edgeml_mean"))
-    graph.initializer.append(numpy_helper.from_array(scale, "edgeml_scale"))
+    """Normalise whole rows of pixels, where the channels differ.
+
+    ONNX Runtime moves the Transpose behind the arithmetic, in front of quantized convolutions.
+    There three values a pixel would be a loop of three, 20 times as slow as one along a row.
+    """
+    images, output = ends
+    height, width = preprocessing.height, preprocessing.width
+    shapes = {"edgeml_row_shape": [0, height, 3 * width], "edgeml_shape": [0, height, width, 3]}
+    for name, shape in shapes.items():
+        graph.initializer.append(numpy_helper.from_array(np.array(shape, dtype=np.int64), name))
     return [
-        helper.make_node("Cast", ["edgeml_planes"], ["edgeml_float"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", [images, "edgeml_row_shape"], ["edgeml_rows"]),
+        *_arithmetic(
+            graph,
+            preprocessing.mean * width,
+            preprocessing.std * width,
+            ("edgeml_rows", "edgeml_scaled"),
+        ),
+        helper.make_node("Reshape", ["edgeml_scaled", "edgeml_shape"], ["edgeml_pixels"]),
+        _to_planes("edgeml_pixels", output),
+    ]
+
+
+def _arithmetic(
+    graph: onnx.GraphProto, mean: Sequence[float], std: Sequence[float], ends: tuple[str, str]
+) -> list[onnx.NodeProto]:
+    values = {
+        "edgeml_mean": np.asarray(mean, dtype=np.float32),
+        "edgeml_scale": np.float32(1) / np.asarray(std, dtype=np.float32),
+    }
+    for name, value in values.items():
+        graph.initializer.append(numpy_helper.from_array(value, name))
+    return [
+        helper.make_node("Cast", [ends[0]], ["edgeml_float"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["edgeml_float", "edgeml_mean"], ["edgeml_centred"]),
-        helper.make_node("Mul", ["edgeml_centred", "edgeml_scale"], [output]),
+        helper.make_node("Mul", ["edgeml_centred", "edgeml_scale"], [ends[1]]),
     ]
 
 

@@ -91,6 +91,14 @@ def test_the_graph_normalises_like_numpy_to_the_bit() -> None:
         np.testing.assert_array_equal(run(model, {"image": _every_value()}), expected)
 
 
+def test_no_loop_over_the_channels_of_a_pixel_is_left() -> None:
+    """In front of quantized kernels the arithmetic runs on (height, width, channel)."""
+    for preprocessing, length in ((SCALAR, 1), (COLOURED, 3 * SIDE)):
+        graph = assemble_image_classifier(convolutions(), SIGNATURE, preprocessing).graph
+        sizes = {row.name: list(row.dims) for row in graph.initializer}
+        assert sizes["edgeml_mean"] == sizes["edgeml_scale"] == [length]
+
+
 def test_the_integer_way_in_gives_the_same_bits() -> None:
     core = parse(QUANTIZER)
     by_arithmetic = assemble_image_classifier(core, SIGNATURE, SCALAR)
