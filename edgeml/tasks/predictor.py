@@ -79,9 +79,9 @@ class TaskPredictor(Closing):
             ``engine``'s answers would depend on their neighbours; None means ``engine``.
         prepare_threads: How many threads prepare and compute parts of a batch or a stream at once,
             where that is worth a thread: pictures are decoded without Python's lock.
-        open_thread_engine: Opens what runs the parts of a stream that is longer than a window for
-            each of them: an engine of one thread, which they all call. It is opened at
-            the first such stream; None means the one for batches.
+        open_thread_engine: Opens what runs the parts of a stream that is longer than a window: an
+            engine of one thread, which all of them call. It is opened at the first such
+            stream; None means the one for batches.
         identity: Which model this is; None where nobody said.
     """
 
@@ -176,8 +176,8 @@ class TaskPredictor(Closing):
         with several threads to prepare with, each prepares and computes parts of its own.
 
         Args:
-            items: What the task accepts; a generator is read as far as needed: one window ahead,
-                or one for each thread.
+            items: What the task accepts; a generator is read as far as needed: a window ahead, or
+                a part of one for each thread.
             on_error: As in :meth:`predict_batch`.
 
         Yields:
@@ -197,17 +197,20 @@ class TaskPredictor(Closing):
         self, items: Iterator[Any], *, keep_errors: bool
     ) -> Iterator[Prediction | EdgemlError]:
         size, threads = self._task.window, self._prepare_threads
-        first = list(itertools.islice(items, size * threads + 1))
-        stream = itertools.chain(first, items)
-        if len(first) <= size and (threads == 1 or len(first) < _WORTH_A_POOL):
+        first = list(itertools.islice(items, size + 1))
+        is_long = len(first) > size
+        if not is_long and (threads == 1 or len(first) < _WORTH_A_POOL):
             # The common case: no thread for one window.
             engine = self._engine if len(first) == 1 else self._batch_engine
             prepared = _settled(map(self._prepare_one, first), 0, keep_errors)
             yield from self._answer(prepared, keep_errors, engine)
-        elif threads == 1:
+            return
+        # Pictures may be large: an iterator lets go of its list at the end, a chain does not.
+        stream = itertools.chain(iter(first), items)
+        del first
+        if threads == 1:
             yield from self._stream_ahead(stream, keep_errors=keep_errors)
         else:
-            is_long = len(first) > size * threads
             engine = self._engine_of_threads() if is_long else self._batch_engine
 
             def whole(window: Sequence[Any], start: int) -> list[Prediction | EdgemlError]:

@@ -29,6 +29,7 @@ def windows_of(items: Iterator[Any], size: int, threads: int) -> Iterator[list[A
     share = min(size, -(-len(first) // threads))
     for start in range(0, len(first), share or 1):
         yield first[start : start + share]
+    del first  # pictures may be large
     while window := list(itertools.islice(items, size)):
         yield window
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, groupby
 from typing import Any
@@ -235,9 +237,30 @@ def test_a_generator_is_read_few_windows_ahead(words: Words, threads: int) -> No
     stream = predictor.predict_stream(endless())
     for number in range(30):
         assert next(stream).label == f"{number:04}"
-        assert len(read) <= (number // words.window + 1 + threads) * words.window + 1
+        assert len(read) <= (number // words.window + 1 + threads) * words.window
     stream.close()
     assert len(read) < 40 + threads * words.window
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_was_answered_does_not_stay_in_memory(words: Words, threads: int) -> None:
+    class Word(str):
+        __slots__ = ("__weakref__",)
+
+    kept: list[weakref.ref[str]] = []
+
+    def long() -> Iterator[str]:
+        for number in range(60):
+            word = Word(f"{number:04}")
+            kept.append(weakref.ref(word))
+            yield word
+
+    words.prepare = str  # type: ignore[method-assign]
+    predictor = TaskPredictor(words, _echo("x"), prepare_threads=threads)
+    for number, _ in enumerate(predictor.predict_stream(long())):
+        if number == 30:
+            gc.collect()
+            assert [word() for word in kept[:16]] == [None] * 16
 
 
 def test_windows_are_prepared_and_computed_at_once(words: Words) -> None:
@@ -261,11 +284,11 @@ def test_a_long_stream_has_an_engine_of_one_thread_for_its_threads(words: Words)
         return opened[-1]
 
     predictor = TaskPredictor(words, _echo("x"), prepare_threads=2, open_thread_engine=open_engine)
-    short = predictor.predict_batch(["ox", "do"] * words.window)
+    short = predictor.predict_batch(STREAM[: words.window])
     assert {answer.served_by for answer in short} == {"x"}
     assert not opened
     for _ in range(2):
-        long = predictor.predict_batch([*["ox", "do"] * words.window, "an"])
+        long = predictor.predict_batch(STREAM[: words.window + 1])
         assert {answer.served_by for answer in long} == {"of threads"}
     assert len(opened) == 1
     predictor.close()
