@@ -20,6 +20,7 @@ from edgeml.serving.repository.publish import publish_bundle
 from edgeml.serving.server.running import TritonServer
 from edgeml.serving.server.serve import start_triton
 from edgeml.serving.server.stubs import stubs_of
+from tests.integration.stopping import stopped
 from tests.unit.serving.tiny_bundle import make_tiny_bundle
 
 pytestmark = pytest.mark.triton
@@ -75,15 +76,12 @@ def test_every_transport_gives_up_at_the_callers_deadline(alone, tiny, way):
     with edgeml.connect(url, model=MODEL, shared_memory=way == "shared memory") as predictor:
         feed = {"image": tiny.golden().tensors["image"][:1]}
         predictor.run(feed)
-        os.kill(alone.pid, signal.SIGSTOP)
-        try:
+        with stopped(alone.pid):
             for _ in range(2):  # over the connection that is there, and what comes after it
                 started = time.monotonic()
                 with pytest.raises(ServerTimeoutError), edgeml.deadline(0.2):
                     predictor.run(feed)
                 assert 0.15 < time.monotonic() - started < 1.0
-        finally:
-            os.kill(alone.pid, signal.SIGCONT)
         predictor.run(feed)
 
 

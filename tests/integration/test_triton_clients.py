@@ -33,6 +33,7 @@ from edgeml.serving.server.launching import command_for
 from edgeml.serving.server.serve import start_triton
 from edgeml.workflows.serving import connect_async
 from tests.contract.predictor_contract import PredictorContract
+from tests.integration.stopping import stopped
 from tests.unit.serving.certificates import make_certificate
 from tests.unit.serving.tiny_bundle import run_file
 from tests.unit.serving.tiny_text import make_text_bundle
@@ -221,13 +222,12 @@ def test_a_deadline_is_kept_whatever_the_server_does(alone, tiny):
         for _ in range(20):  # who of the two notices first is a matter of chance; so is an answer
             with contextlib.suppress(ServerTimeoutError), edgeml.deadline(0.0003):
                 engine.run(IMAGE)
-    os.kill(alone.pid, signal.SIGSTOP)
-    for engine in engines.values():
-        started = time.monotonic()
-        with edgeml.deadline(0.3), pytest.raises(ServerTimeoutError):
-            engine.run(IMAGE)
-        assert time.monotonic() - started < 1
-    os.kill(alone.pid, signal.SIGCONT)
+    with stopped(alone.pid):
+        for engine in engines.values():
+            started = time.monotonic()
+            with edgeml.deadline(0.3), pytest.raises(ServerTimeoutError):
+                engine.run(IMAGE)
+            assert time.monotonic() - started < 1
     for engine in engines.values():
         assert check_golden(engine, tiny).ok
         engine.close()

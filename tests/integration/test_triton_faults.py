@@ -28,6 +28,7 @@ from edgeml.serving.client.golden import check_golden
 from edgeml.serving.installation.finding import backend_files
 from edgeml.serving.repository.publish import publish_bundle
 from edgeml.serving.server.serve import start_triton
+from tests.integration.stopping import stopped
 from tests.unit.serving.tiny_bundle import make_tiny_bundle
 
 pytestmark = pytest.mark.triton
@@ -119,12 +120,11 @@ def test_a_server_that_dies_while_in_use(triton, published, tiny):
 def test_a_server_that_hangs_and_then_goes_on(triton, published, tiny):
     with start_triton(published, installation=triton) as server:
         engine = TritonEngine(server.grpc, model="tiny", timeout_s=0.5)
-        os.kill(server.pid, signal.SIGSTOP)
-        started = time.monotonic()
-        with pytest.raises(ServerTimeoutError, match=r"within 0\.5 s"):
-            engine.run(IMAGE)
-        assert time.monotonic() - started < 3
-        os.kill(server.pid, signal.SIGCONT)
+        with stopped(server.pid):
+            started = time.monotonic()
+            with pytest.raises(ServerTimeoutError, match=r"within 0\.5 s"):
+                engine.run(IMAGE)
+            assert time.monotonic() - started < 3
         assert check_golden(engine, tiny).ok
         engine.close()
 
