@@ -54,20 +54,22 @@ def open_image_data(data: str | Path, *, groups: str | Path | None = None) -> Im
 
     Raises:
         DataError: There is no such set, folder or table, or it is unfit.
-        InputError: Groups were given for a named set or a manifest, which has a column for them.
+        InputError: Groups were given for a named set, for Parquet files, or for a manifest, which
+            has a column for them.
     """
     named = isinstance(data, str) and data in NAMED
     path = Path(data)
     table = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
-    if groups is not None and (named or table):
+    parquet = not named and (looks_like_hub_data(data) or holds_parquet(path))
+    if groups is not None and (named or table or parquet):
         raise InputError(
             "groups are for a folder of pictures; a manifest has a column 'group', and a named set "
-            "has parts of its own; leave them out",
+            "or one in Parquet files has parts of its own; leave them out",
             item="--groups",
         )
     if named:
         return NAMED[str(data)]()
-    if looks_like_hub_data(data) or holds_parquet(path):
+    if parquet:
         return load_hub_images(data)
     if not path.exists():
         reason = (
