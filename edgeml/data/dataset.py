@@ -34,7 +34,8 @@ class ImageDataset:
         groups: int64 ``(samples,)``: pictures that share a number must not be in two parts; None
             where nobody says.
         hashes: uint64 ``(samples,)`` of the contents, to find copies; None compares none.
-        near_copies_matter: Whether to look for near copies; a published set's are as they are.
+        published: Whether its own parts are kept as they are, whatever pictures they share: others
+            report figures on them. A user's own parts must share none.
         odd: Files of a folder that are no samples of the set, counted by kind, for the report.
     """
 
@@ -48,7 +49,7 @@ class ImageDataset:
     fixed_validation: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.int64] | None = None
     hashes: npt.NDArray[np.uint64] | None = None
-    near_copies_matter: bool = True
+    published: bool = False
     odd: Mapping[str, Any] = field(default_factory=dict)
 
 

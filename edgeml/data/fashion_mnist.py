@@ -76,7 +76,7 @@ def load_fashion_mnist(folder: Path | None = None) -> ImageDataset:
         fingerprint=hashlib.sha256("".join(_FILES.values()).encode()).hexdigest(),
         source={"kind": "files verified by sha256", "path": root.name, "licence": "MIT"},
         fixed_test=np.arange(60_000, 70_000, dtype=np.int64),
-        near_copies_matter=False,
+        published=True,
     )
 
 

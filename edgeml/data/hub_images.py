@@ -86,7 +86,7 @@ def load_hub_images(data: str | Path) -> ImageDataset:
         fixed_test=joined.get("test") if "train" in joined else None,
         fixed_validation=joined.get("validation") if "train" in joined else None,
         hashes=np.array([int.from_bytes(one, "big") for one in hashes], dtype=np.uint64),
-        near_copies_matter="test" not in joined,
+        published=not Path(data).is_dir() and "test" in joined,
     )
 
 
