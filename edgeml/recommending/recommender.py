@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.core.closing import Closing
 from edgeml.errors import ClosedError, InputError
 from edgeml.recommending.pipeline import Pipeline, Request, Shortlist
 from edgeml.recommending.reranking import rerank_by_margin
@@ -62,7 +63,7 @@ class Catalogue:
         return self.liked_items[self.liked_offsets[user] : self.liked_offsets[user + 1]]
 
 
-class Recommender:
+class Recommender(Closing):
     """Answers ``recommend``. Safe to call from several threads; a context manager that closes.
 
     Args:
@@ -155,12 +156,6 @@ class Recommender:
         if not self._closed:
             self._closed = True
             self._close()
-
-    def __enter__(self) -> Recommender:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _request(
         self,

@@ -15,18 +15,10 @@ from edgeml.core.closing import Closing
 from edgeml.core.identity import ModelIdentity
 from edgeml.core.predictor import Engine, Prediction
 from edgeml.core.signature import ModelSignature, Tensors
-from edgeml.errors import (
-    ClosedError,
-    EdgemlError,
-    InferenceError,
-    InputError,
-    ModelOutputError,
-    RequestRefusedError,
-)
+from edgeml.errors import ClosedError, EdgemlError, InputError, ModelOutputError
+from edgeml.tasks.faults import OF_ONE_FEED, unless_all_fail
 from edgeml.tasks.windows import in_order, windows_of
 
-# What is wrong with one feed, and not with the engine or the server.
-_OF_ONE_FEED = (InferenceError, RequestRefusedError)
 # Fewer items are answered sooner than a pool of threads is there.
 _WORTH_A_POOL = 4
 # Pictures that a thread prepares and computes together: more do not fit its core's cache.
@@ -102,7 +94,7 @@ class TaskPredictor(Closing):
         self._batch_engine = batch_engine or engine
         self._open_thread_engine = open_thread_engine
         self._thread_engine: Engine | None = None
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()  # a signal's handler may close what it interrupts
         self._closed = False
 
     @property
@@ -162,6 +154,8 @@ class TaskPredictor(Closing):
 
         Raises:
             InputError: An item is unusable, or ``on_error`` is neither word.
+            InferenceError: The runtime cannot compute an item; with ``return``, where it computes
+                none of two or more, or none of a whole window.
             ClosedError: The predictor was closed.
         """
         return list(self.predict_stream(items, on_error=on_error))
@@ -185,13 +179,18 @@ class TaskPredictor(Closing):
 
         Raises:
             InputError: An item is unusable, or ``on_error`` is neither word.
+            InferenceError: The runtime cannot compute an item; with ``return``, where it computes
+                none of two or more, or none of a whole window.
             ClosedError: The predictor was closed.
         """
         if on_error not in ("raise", "return"):
             raise InputError(f"on_error is {on_error!r}; 'raise' or 'return' was expected")
         stream = _stream_of(items)
         self._check_open()
-        return self._stream(stream, keep_errors=on_error == "return")
+        if on_error == "raise":
+            return self._stream(stream, keep_errors=False)
+        answers = self._stream(stream, keep_errors=True)
+        return unless_all_fail(answers, max(2, self._task.window))
 
     def _stream(
         self, items: Iterator[Any], *, keep_errors: bool
@@ -287,7 +286,11 @@ class TaskPredictor(Closing):
         with self._opening:
             self._check_open()
             if self._thread_engine is None:
-                self._thread_engine = self._open_thread_engine()
+                engine = self._open_thread_engine()
+                if self._closed:
+                    engine.close()
+                    raise ClosedError
+                self._thread_engine = engine
             return self._thread_engine
 
     def _run(self, engine: Engine, tensors: Tensors) -> dict[str, npt.NDArray[Any]]:
@@ -330,17 +333,14 @@ class TaskPredictor(Closing):
         """Answer one feed; what the runtime cannot compute costs its own sample alone."""
         try:
             outputs = self._run(engine, self._task.collate(feeds))
-        except _OF_ONE_FEED as exc:
+        except OF_ONE_FEED as exc:
             if not keep_errors:
                 raise
             if len(feeds) == 1:
                 return [exc]
-            rows = [
+            return [
                 row for feed in feeds for row in self._run_group(engine, [feed], keep_errors=True)
             ]
-            if all(isinstance(row, _OF_ONE_FEED) for row in rows):
-                raise  # the engine is at fault, not a sample
-            return rows
         return self._interpret(outputs, len(feeds), engine.served_by, keep_errors=keep_errors)
 
     def _interpret(

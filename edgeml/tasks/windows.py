@@ -12,12 +12,15 @@ R = TypeVar("R")
 
 
 def windows_of(items: Iterator[Any], size: int, threads: int) -> Iterator[list[Any]]:
-    """Cut a stream into windows; a short one into as many as there are threads.
+    """Cut a stream into windows; a short one into at most as many as there are threads.
 
     Args:
         items: Read as far as the next window; the first time, as far as one window a thread.
         size: Most items of a window.
         threads: How many windows are worked at.
+
+    Yields:
+        Items in their order; no window is empty.
 
     Example:
         >>> list(windows_of(iter(range(5)), 4, 2))

@@ -114,7 +114,9 @@ def load(
         batch_engine=batch_engine,
         # Decoding a picture takes about as long as answering it; a text is prepared in no time.
         prepare_threads=threads if isinstance(task, ImageTask) else 1,
-        open_thread_engine=_thread_engine(opened, row, together, arena=setup.arena),
+        open_thread_engine=_thread_engine(
+            opened, together or row, batch_engine or engine, arena=setup.arena
+        ),
         identity=ModelIdentity.of_bundle(opened),
     )
     if verify == "golden":
@@ -131,19 +133,25 @@ def load(
 
 
 def _thread_engine(
-    bundle: Bundle, row: Variant, together: Variant | None, *, arena: bool
+    bundle: Bundle, row: Variant, shared: Engine, *, arena: bool
 ) -> Callable[[], Engine] | None:
     """Return what opens an engine of one thread for batches, where several threads may call it.
 
-    None for OpenVINO, whose callers take turns.
+    Where it cannot be opened any more, as in a bundle that was replaced since, it gives the
+    ``shared`` one, which answers the same and is slower, and warns. None for OpenVINO, whose
+    callers take turns.
     """
-    used = together or row
-    if used.engine != "onnxruntime":
+    if row.engine != "onnxruntime":
         return None
 
     def opened() -> Engine:
-        engine = open_engine(bundle, used, num_threads=1, arena=arena)
-        return OneByOne(engine) if together is None else engine
+        try:
+            engine = open_engine(bundle, row, num_threads=1, arena=arena)
+        except EdgemlError as exc:
+            text = f"long streams are computed more slowly, as by batches: {exc}; load it again"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            return shared
+        return OneByOne(engine) if isinstance(shared, OneByOne) else engine
 
     return opened
 

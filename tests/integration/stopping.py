@@ -37,4 +37,7 @@ def _wait_until_still(pid: int) -> None:
 
 def _state(task: Path) -> str:
     """Return one letter, as proc(5) has it; the name before it may hold brackets and spaces."""
-    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return "T"

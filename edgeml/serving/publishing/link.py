@@ -7,12 +7,13 @@ connections share, and those wait until the model is loaded (decision record 006
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from edgeml.core.bundle import Bundle, Check
+from edgeml.core.closing import Closing
 from edgeml.errors import InputError, ServerError
 from edgeml.serving.client.engine import TritonEngine
 from edgeml.serving.client.faults import translate
@@ -27,7 +28,7 @@ _LOAD_S = 120.0
 _ASK_S = 10.0
 
 
-class ServerLink:
+class ServerLink(Closing):
     """One running server. Used from one thread; a context manager.
 
     Args:
@@ -61,12 +62,6 @@ class ServerLink:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgeml.core.signature import ModelSignature, TensorSpec
 from edgeml.errors import ExportError
 from edgeml.exporting.assembling import (
     IR_VERSION,
@@ -89,6 +90,28 @@ def test_the_graph_normalises_like_numpy_to_the_bit() -> None:
         model.graph.output[0].name = softmax_node.input[0]
         expected = preprocessing.normalise(_every_value())[:, 0, 0, :5]
         np.testing.assert_array_equal(run(model, {"image": _every_value()}), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 7), (7, 3), (1, 5), (5, 1)])
+def test_pictures_that_are_not_square_keep_each_value_in_its_place(
+    height: int, width: int, rng: np.random.Generator
+) -> None:
+    preprocessing = replace(COLOURED, height=height, width=width)
+    count = 3 * height * width
+    images = (TensorSpec(name="image", dtype="uint8", shape=("batch", height, width, 3)),)
+    outputs = (TensorSpec(name="probabilities", dtype="float32", shape=("batch", count)),)
+    core = parse(
+        '<ir_version: 10, opset_import: ["": 18]> '
+        f"core (float[batch, 3, {height}, {width}] pixels) => (float[batch, {count}] logits) "
+        "{ logits = Flatten(pixels) }"
+    )
+    signature = ModelSignature(inputs=images, outputs=outputs)
+    model = assemble_image_classifier(core, signature, preprocessing)
+    softmax_node = model.graph.node.pop()
+    model.graph.output[0].name = softmax_node.input[0]
+    pictures = rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    expected = preprocessing.normalise(pictures).reshape(2, -1)
+    np.testing.assert_array_equal(run(model, {"image": pictures}), expected)
 
 
 def test_no_loop_over_the_channels_of_a_pixel_is_left() -> None:

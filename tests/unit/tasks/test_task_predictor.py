@@ -313,6 +313,21 @@ def test_a_closed_predictor_opens_no_engine_for_a_stream_under_way(words: Words)
     assert not opened
 
 
+def test_closing_while_an_engine_is_opened_closes_that_one_too(words: Words) -> None:
+    """As a signal's handler does, in the thread that opens it."""
+    opened = _echo("y")
+
+    def open_engine() -> FakeEngine:
+        predictor.close()
+        return opened
+
+    predictor = TaskPredictor(words, _echo("x"), prepare_threads=2, open_thread_engine=open_engine)
+    with pytest.raises(ClosedError):
+        predictor.predict_batch(STREAM)
+    with pytest.raises(ClosedError):
+        opened.run({"codes": np.array([[1]])})
+
+
 def test_a_stream_checks_its_arguments_before_it_is_read(words: Words) -> None:
     predictor = TaskPredictor(words, _echo("x"))
     with pytest.raises(InputError, match="'raise' or 'return'"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -50,6 +52,26 @@ def test_closing_ends_the_work_and_its_threads() -> None:
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
     assert len(started) <= 3
+
+
+def test_an_interrupt_leaves_what_waits_for_a_thread_undone() -> None:
+    started: list[int] = []
+    go_on = threading.Event()
+
+    def work(window: Sequence[int], start: int) -> None:
+        started.append(start)
+        if start == 0:
+            time.sleep(0.1)  # until the next window waits
+            os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait(20)
+
+    # The work under way is waited for, so it must end after the interrupt was seen.
+    later = threading.Timer(0.4, go_on.set)
+    later.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order(([number] for number in range(1000)), work, 1))
+    later.join()
+    assert started == [0]
 
 
 @pytest.mark.parametrize(("count", "lengths"), [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -353,6 +354,19 @@ def test_an_engine_or_option_of_a_later_edgeml_is_named(
     with pytest.raises(BundleError, match=says) as caught:
         edgeml.load(small_copy, variant="int8", num_threads=1)
     assert caught.value.path == str(small_copy)
+
+
+def test_a_long_stream_is_answered_when_the_bundle_is_gone(small_copy: Path) -> None:
+    pictures = [scene(8 + index) for index in range(40)]
+    with edgeml.load(small_copy, variant="fp32", num_threads=2) as predictor:
+        expected = predictor.predict_batch(pictures[:8])
+        shutil.rmtree(small_copy)
+        with pytest.warns(RuntimeWarning, match="more slowly.*is missing.*load it again"):
+            answers = predictor.predict_batch(pictures)
+        assert [row.label for row in answers[:8]] == [row.label for row in expected]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it was told once
+            predictor.predict_batch(pictures)
 
 
 def test_threads_share_a_real_model(trained: Any, rng: np.random.Generator) -> None:
