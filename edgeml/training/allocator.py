@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import threading
 from collections.abc import Iterator, Mapping
 
 # Parameters of mallopt(3), as <malloc.h> numbers them.
@@ -13,6 +14,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _KEEP = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
 # Where glibc's own moving thresholds end up on 64 bits in any process with such large tensors.
 _AS_BEFORE = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20))
+
+_LOCK = threading.Lock()
+_under_way: list[None] = []  # one for each training; the last one sets the allocator back
 
 
 @contextlib.contextmanager
@@ -34,13 +38,17 @@ def freed_memory_kept(environment: Mapping[str, str] = os.environ) -> Iterator[b
         yield False
         return
     library = ctypes.CDLL(None)
-    for parameter, value in _KEEP:
-        library.mallopt(parameter, value)
+    with _LOCK:
+        _under_way.append(None)
+        for parameter, value in _KEEP:
+            library.mallopt(parameter, value)
     try:
         yield True
     finally:
-        for parameter, value in _AS_BEFORE:
-            library.mallopt(parameter, value)
+        with _LOCK:
+            _under_way.pop()
+            for parameter, value in () if _under_way else _AS_BEFORE:
+                library.mallopt(parameter, value)
         library.malloc_trim(0)
 
 

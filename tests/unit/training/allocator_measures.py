@@ -7,6 +7,7 @@ any thread does for good once a request of it was refused.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import resource
 import sys
@@ -18,17 +19,25 @@ import torch
 from edgeml.training.allocator import freed_memory_kept
 
 LARGE, LARGER = 40 << 20, 120 << 20
+_NO_HUGE_PAGES = 41  # PR_SET_THP_DISABLE of prctl(2)
 
 
 def measure() -> dict[str, object]:
     """Return what is kept, given back and used again, in bytes."""
+    cleared_before = _cleared_by_a_use()
     with freed_memory_kept({}) as changed:
-        _use_often(LARGE)
-        before = _faults()
-        _use(LARGE)
-        cleared = (_faults() - before) * resource.getpagesize()
+        cleared = _cleared_by_a_use()
+        with freed_memory_kept({}):
+            pass
+        cleared_after_another = _cleared_by_a_use()
         inside = _resident()
-    rows = {"changed": changed, "cleared": cleared, "given_back": inside - _resident()}
+    rows = {
+        "changed": changed,
+        "cleared_before": cleared_before,
+        "cleared": cleared,
+        "cleared_after_another": cleared_after_another,
+        "given_back": inside - _resident(),
+    }
     rows["kept_afterwards"] = _kept_of_a_use()
     with contextlib.suppress(KeyboardInterrupt), freed_memory_kept({}):
         _use(LARGE)
@@ -53,6 +62,14 @@ def _use_often(size: int) -> None:
         _use(size)
 
 
+def _cleared_by_a_use() -> int:
+    """Return the memory that the kernel had to clear."""
+    _use_often(LARGE)
+    before = _faults()
+    _use(LARGE)
+    return (_faults() - before) * resource.getpagesize()
+
+
 def _kept_of_a_use() -> int:
     before = _resident()
     _use(LARGER)
@@ -69,5 +86,8 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(
+        _NO_HUGE_PAGES, 1, 0, 0, 0
+    )  # faults are counted: each is to be of one page
     settled = ({"MALLOC_ARENA_MAX": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"})
     sys.stdout.write(json.dumps(measure() | {"settled": [measure_under(row) for row in settled]}))

@@ -30,6 +30,11 @@ def measured() -> dict[str, Any]:
 def test_inside_a_freed_tensor_is_used_again(measured: dict[str, Any]) -> None:
     assert measured["changed"]
     assert measured["cleared"] < LARGE // 10
+    assert measured["cleared_before"] > LARGE // 2
+
+
+def test_a_training_that_ends_leaves_another_one_its_memory(measured: dict[str, Any]) -> None:
+    assert measured["cleared_after_another"] < LARGE // 10
 
 
 def test_at_the_end_the_memory_goes_back(measured: dict[str, Any]) -> None:
