@@ -20,6 +20,9 @@ from typing import Any
 from edgeml.errors import InputError, IntegrityError
 
 _CHUNK_BYTES = 1 << 20
+# What this process stages now. A container gives its processes the same numbers again and again: a
+# name with our own number that is not among these was left by one before us.
+_OURS: set[str] = set()
 
 
 def sha256_of(path: Path) -> str:
@@ -119,16 +122,36 @@ def staged_folder(place: Path) -> Iterator[Path]:
     """
     place = place.absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(place)
-    token = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    recover_folder(place)
+    token = _token()
     staged = place.parent / f".{place.name}.partial-{token}"
-    staged.mkdir()
+    _OURS.add(token)
     try:
+        staged.mkdir()
         yield staged
         sync_tree(staged)
         _swap(staged, place, aside=place.parent / f".{place.name}.old-{token}")
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        _OURS.discard(token)
+
+
+def remove_folder(place: Path) -> None:
+    """Remove a folder: at any moment it is there whole or not there.
+
+    Args:
+        place: The folder; nothing happens where it is not there. A kill leaves a dotted name, which
+            the next staging beside it clears.
+    """
+    place = place.absolute()
+    if not place.exists():
+        return
+    aside = place.rename(place.parent / f".{place.name}.partial-{_token()}")
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _token() -> str:
+    return f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def _swap(staged: Path, place: Path, *, aside: Path) -> None:
@@ -148,12 +171,20 @@ def _swap(staged: Path, place: Path, *, aside: Path) -> None:
     _sync(place.parent)
 
 
-def _remove_abandoned(place: Path) -> None:
-    """Clear what killed processes staged for this place; an old folder set aside is put back."""
+def recover_folder(place: Path) -> None:
+    """Put back what a kill between two renames had set aside, and clear what killed ones staged.
+
+    :func:`staged_folder` does so itself. Whoever looks for a folder that a killed process may have
+    been replacing calls it first, or may find none.
+
+    Args:
+        place: Where the folder stands.
+    """
+    place = place.absolute()
     for left in place.parent.glob(f".{glob.escape(place.name)}.*-*-*"):
-        kind, _, rest = left.name.removeprefix(f".{place.name}.").partition("-")
-        pid = rest.partition("-")[0]
-        if kind not in ("partial", "old") or not pid.isdigit() or _is_running(int(pid)):
+        kind, _, token = left.name.removeprefix(f".{place.name}.").partition("-")
+        pid = token.partition("-")[0]
+        if kind not in ("partial", "old") or not pid.isdigit() or _is_staging(int(pid), token):
             continue
         if kind == "old" and not place.exists():
             left.rename(place)
@@ -161,7 +192,9 @@ def _remove_abandoned(place: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _is_running(pid: int) -> bool:
+def _is_staging(pid: int, token: str) -> bool:
+    if pid == os.getpid():
+        return token in _OURS
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from edgeml.core.files import check_place, inside, sha256_of, staged_folder, write_json
+from edgeml.core.files import (
+    check_place,
+    inside,
+    recover_folder,
+    remove_folder,
+    sha256_of,
+    staged_folder,
+    write_json,
+)
 from edgeml.errors import InputError, IntegrityError
 
 _WRITER = """
@@ -162,6 +171,29 @@ def test_a_kill_between_the_renames_loses_nothing(place: Path) -> None:
         raise ZeroDivisionError
     assert (place / "file.txt").read_text() == "old"
     assert _names(place) == [place.name]
+
+
+@pytest.mark.parametrize("pid", [999_999_999, os.getpid()], ids=["gone", "reborn"])
+def test_a_reader_gets_back_what_a_killed_writer_had_set_aside(place: Path, pid: int) -> None:
+    _write(place, "old")
+    place.rename(place.parent / f".{place.name}.old-{pid}-0a1b2c3d")
+    (place.parent / f".{place.name}.partial-{pid}-0a1b2c3d").mkdir()
+    recover_folder(place)
+    assert (place / "file.txt").read_text() == "old"
+    assert _names(place) == [place.name]
+
+
+def test_a_folder_is_removed_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_folder(place)  # nothing is there
+    _write(place)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # as if killed here
+    remove_folder(place)
+    monkeypatch.undo()
+    assert not place.exists()
+    assert len(_names(place)) == 1
+    with staged_folder(place) as staged:
+        # The other one is still this process's, and is taken for abandoned: nobody stages it.
+        assert _names(place) == [staged.name]
 
 
 def test_rivals_in_one_process_do_not_clear_each_other(place: Path) -> None:
