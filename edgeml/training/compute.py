@@ -1,4 +1,8 @@
-"""Precision and memory layout of training steps: what was asked for, or what measures faster."""
+"""Precision and memory layout of training steps: what was asked for, or what measures faster.
+
+Both have a say in the last bits of the weights. So a stopwatch decides only where ``auto`` lets it,
+and what it chose is written down in the words that ask for it again.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeml.training.settings import MemoryLayout
 from edgeml.training.text_precision import BF16_FLAGS, processor_flags
 from edgeml.training.text_settings import Precision
 
@@ -33,8 +38,17 @@ class Compute:
     @property
     def name(self) -> str:
         """Such as ``bf16 channels_last``."""
-        layout = "channels_last" if self.channels_last else "contiguous"
-        return f"{'bf16' if self.bf16 else 'fp32'} {layout}"
+        return f"{self.precision} {self.memory_layout}"
+
+    @property
+    def precision(self) -> Precision:
+        """What asks for it."""
+        return "bf16" if self.bf16 else "fp32"
+
+    @property
+    def memory_layout(self) -> MemoryLayout:
+        """What asks for it."""
+        return "channels_last" if self.channels_last else "contiguous"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,31 +61,34 @@ class ChosenCompute:
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON values."""
-        return {**asdict(self.compute), "reason": self.reason, "step_ms": self.step_ms}
+        asks = {name: getattr(self.compute, name) for name in ("precision", "memory_layout")}
+        return {**asdict(self.compute), **asks, "reason": self.reason, "step_ms": self.step_ms}
 
 
 def choose_compute(
     wanted: Precision,
     step: Callable[[Compute], None],
     *,
+    layout: MemoryLayout | None = None,
     num_steps: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ChosenCompute:
-    """Settle precision and layout by timing a few steps of each candidate in turns.
+    """Settle precision and layout; with ``auto``, by timing a few steps of each in turns.
 
     Args:
         wanted: What the settings say; ``auto`` tries bfloat16 where the processor has it.
         step: Computes one step that changes nothing.
+        layout: What the settings say; None tries both with ``auto``, and else is channels_last.
         num_steps: Steps of the whole training; few are not worth a measurement.
         clock: Seconds.
     """
-    precisions = [wanted == "bf16"]
-    if wanted == "auto":
-        precisions = [False, True] if processor_flags() & BF16_FLAGS else [False]
     # Exactness first, then the layout that is the faster one on most processors.
-    candidates = [
-        Compute(bf16=bf16, channels_last=layout) for bf16 in precisions for layout in (True, False)
-    ]
+    layouts = [True, False] if layout is None else [layout == "channels_last"]
+    if wanted != "auto":
+        asked = Compute(bf16=wanted == "bf16", channels_last=layouts[0])
+        return ChosenCompute(compute=asked, reason="asked for", step_ms={})
+    precisions = [False, True] if processor_flags() & BF16_FLAGS else [False]
+    candidates = [Compute(bf16=bf16, channels_last=last) for bf16 in precisions for last in layouts]
     if num_steps < MIN_STEPS:
         reason = f"{num_steps} steps are too few to be worth a measurement"
         return ChosenCompute(compute=candidates[0], reason=reason, step_ms={})

@@ -2,7 +2,8 @@
 
 AdamW, warm-up and half a cosine, the head alone first where asked, a running average of the weights
 that is evaluated beside them. After each epoch the whole state can be written to disk, from which a
-killed training goes on to the same weights, bit for bit on the same threads.
+killed training goes on to the same weights, bit for bit on the same threads. So does another one
+with the same seed, if its precision is given and not measured.
 """
 
 from __future__ import annotations
@@ -162,7 +163,12 @@ class _Run:
             trial[0].zero_grad(set_to_none=True)
 
         with torch.random.fork_rng(devices=[]):
-            return choose_compute(self.settings.precision, step, num_steps=self.total)
+            return choose_compute(
+                self.settings.precision,
+                step,
+                layout=self.settings.memory_layout,
+                num_steps=self.total,
+            )
 
     def _pixels(self, images: Tensor, compute: Compute) -> Tensor:
         pixels = self.normalisation.apply(images)

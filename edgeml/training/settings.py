@@ -10,6 +10,7 @@ from edgeml.errors import InputError
 from edgeml.training.text_settings import Precision
 
 ImageClassWeights = Literal["auto", "none", "balanced", "sampling"]
+MemoryLayout = Literal["channels_last", "contiguous"]
 
 _DEFAULT_RATE = 2e-3
 
@@ -67,7 +68,7 @@ class TrainingSettings:
 
     Attributes:
         epochs: Passes over the training part.
-        batch_size: Pictures a step.
+        batch_size: Pictures a step, at least 2: batch normalisation needs more than one.
         learning_rate: Peak of AdamW's rate; None takes 0.002, or less where the network's kind
             needs it.
         backbone_rate: Share of that rate for all but the head.
@@ -84,6 +85,8 @@ class TrainingSettings:
             the smallest; with any of them macro F1 chooses the epoch.
         precision: ``bf16`` computes steps in bfloat16; ``auto`` measures what is faster. Weights
             and every evaluation are fp32.
+        memory_layout: Torch's memory layout of the steps; None measures it where the precision is
+            ``auto``, and takes ``channels_last`` where it is given, so that no stopwatch decides.
         distillation: Share of the loss that compares with a teacher's answers, where there is one.
         patience: Epochs without a better one before training stops.
         norm_momentum: Weight of a new batch in the running statistics of batch normalisation.
@@ -104,6 +107,7 @@ class TrainingSettings:
     averaging: float = 0.0
     class_weights: ImageClassWeights = "auto"
     precision: Precision = "auto"
+    memory_layout: MemoryLayout | None = None
     distillation: float = 0.7
     patience: int = 3
     norm_momentum: float = 0.05
@@ -116,6 +120,11 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} is {value}; a positive number was expected")
+        if self.batch_size < 2:
+            raise InputError(
+                f"batch_size is {self.batch_size}; at least 2 pictures a step were expected, for "
+                "batch normalisation; give more"
+            )
         for name in ("warmup_share", "label_smoothing", "norm_momentum", "distillation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; 0 to 1 was expected")
@@ -130,6 +139,10 @@ class TrainingSettings:
             if getattr(self, name) not in get_args(words):
                 expected = ", ".join(get_args(words))
                 raise InputError(f"{name} is '{getattr(self, name)}'; {expected} was expected")
+        layouts = get_args(MemoryLayout)
+        if self.memory_layout is not None and self.memory_layout not in layouts:
+            expected = ", ".join(layouts)
+            raise InputError(f"memory_layout is '{self.memory_layout}'; {expected} was expected")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed is {self.seed}; 0 to 2**63 - 1 was expected")
         if self.num_threads is not None and self.num_threads < 1:

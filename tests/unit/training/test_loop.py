@@ -245,7 +245,7 @@ class SettingCase:
     """A setting outside its range."""
 
     name: str
-    value: float
+    value: float | str
 
 
 @pytest.mark.parametrize(
@@ -261,6 +261,8 @@ class SettingCase:
             for name in ("warmup_share", "label_smoothing", "norm_momentum", "distillation")
             for value in (-0.1, 1.1, float("nan"))
         ),
+        SettingCase(name="batch_size", value=1),
+        SettingCase(name="memory_layout", value="nhwc"),
         SettingCase(name="weight_decay", value=-0.1),
         SettingCase(name="seed", value=-1),
         SettingCase(name="num_threads", value=0),
