@@ -14,7 +14,7 @@ _TEXT = "text-classification"
 _LOG = "recommendation"
 # What a setting is called on the command line; None there leaves the task's own default.
 _SHARED = ("epochs", "batch_size", "learning_rate", "seed", "class_weights", "precision")
-_IMAGE_SETTINGS = ("dropout", "label_smoothing", "averaging", "frozen_epochs")
+_IMAGE_SETTINGS = ("dropout", "label_smoothing", "averaging", "frozen_epochs", "memory_layout")
 _TEXT_SETTINGS = ("max_length",)
 # Of the shares of the parts, and what to do about groups, copies and unreadable files.
 _IMAGE_OPTIONS = (
@@ -73,7 +73,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("auto", "fp32", "bf16"), help="of training steps (auto)"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on with OUT.partial, an unfinished training"
+        "--resume",
+        action="store_true",
+        help="go on with OUT.partial, an unfinished training, where there is one",
     )
     _configure_images(parser.add_argument_group("images"))
     texts = parser.add_argument_group("texts")
@@ -100,6 +102,11 @@ def _configure_images(images: argparse._ArgumentGroup) -> None:
     images.add_argument("--averaging", type=float, help="decay of a running average of the weights")
     images.add_argument(
         "--frozen-epochs", type=int, help="first epochs in which the head alone learns"
+    )
+    images.add_argument(
+        "--memory-layout",
+        choices=("channels_last", "contiguous"),
+        help="of training steps (measured; channels_last where a precision is given)",
     )
     images.add_argument(
         "--groups",
@@ -169,10 +176,10 @@ def _image_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     overrides = _given(arguments, (*_SHARED, *_IMAGE_SETTINGS))
     if arguments.threads is not None:
         overrides["num_threads"] = arguments.threads
-    if arguments.augmentation or arguments.no_flip:
-        overrides["augmentation"] = augmentation_of(
-            arguments.augmentation or "light", flip=not arguments.no_flip
-        )
+    if arguments.augmentation:
+        overrides["augmentation"] = augmentation_of(arguments.augmentation)
+    if arguments.no_flip:  # of whatever augmentation the size of the data will choose
+        overrides["flip"] = False
     options = _given(arguments, _IMAGE_OPTIONS)
     options |= {name: Path(options[name]) for name in ("groups", "teacher") if name in options}
     return {"overrides": overrides, "options": ImageOptions(**options)}

@@ -95,7 +95,8 @@ def automatic_settings(
 
     Args:
         num_samples: Pictures to train on.
-        overrides: What the user decided: fields of TrainingSettings by name.
+        overrides: What the user decided: fields of TrainingSettings by name, and fields of
+            Augmentation, which change the augmentation that is chosen.
         pretrained: Whether the weights are more than random; if not, nothing is held back.
 
     Returns:
@@ -105,12 +106,14 @@ def automatic_settings(
         InputError: There is no such setting, or it is outside its range.
     """
     size = next(row for row in SIZES if num_samples < row.below)
+    of_pictures = {row.name for row in fields(Augmentation)}
+    known = of_pictures | {row.name for row in fields(TrainingSettings)}
     given = dict(overrides or {})
-    known = {row.name for row in fields(TrainingSettings)}
     if unknown := sorted(set(given) - known):
         raise InputError(
             f"there is no setting '{unknown[0]}'; {', '.join(sorted(known))} were expected"
         )
+    changes = {name: given.pop(name) for name in sorted(of_pictures & set(given))}
     epochs = round(_PICTURES_SEEN / max(1, num_samples))
     values: dict[str, Any] = {
         **size.values,
@@ -123,18 +126,15 @@ def automatic_settings(
         values["batch_size"] = min(_LARGEST_BATCH, max(_SMALLEST_BATCH, fitting))
     if "frozen_epochs" not in given and values["epochs"] <= values.get("frozen_epochs", 0):
         values["frozen_epochs"] = 0  # or the head alone would ever learn
-    return TrainingSettings(**values), size.name
+    settings = TrainingSettings(**values)
+    if changes:
+        settings = replace(settings, augmentation=replace(settings.augmentation, **changes))
+    return settings, size.name
 
 
-def augmentation_of(name: str, *, flip: bool) -> Augmentation:
-    """Return an augmentation by name: ``none``, ``light``, ``medium`` or ``strong``.
-
-    Args:
-        name: Which one.
-        flip: Whether pictures may be mirrored, where it mirrors at all.
-    """
-    found = _AUGMENTATIONS[name]
-    return replace(found, flip=found.flip and flip)
+def augmentation_of(name: str) -> Augmentation:
+    """Return an augmentation by name: ``none``, ``light``, ``medium`` or ``strong``."""
+    return _AUGMENTATIONS[name]
 
 
 def has_dropout_of_its_head(network: nn.Module) -> bool:

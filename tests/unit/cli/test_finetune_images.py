@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import edgeml
+from edgeml.training.automatic import augmentation_of
 from tests.unit.cli.conftest import Run
 
 
@@ -35,15 +36,15 @@ def test_options_reach_settings_and_run(run: Run, asked: dict[str, Any]) -> None
     run(
         *("finetune", "--data", "d", "--out", "o", "--resume", "--epochs", 4, "--threads", 1),
         *("--learning-rate", 0.01, "--class-weights", "sampling", "--precision", "bf16"),
-        *("--augmentation", "strong", "--no-flip", "--dropout", 0.1, "--averaging", 0.9),
+        *("--memory-layout", "contiguous", "--augmentation", "strong", "--no-flip"),
+        *("--dropout", 0.1, "--averaging", 0.9),
         *("--label-smoothing", 0.2, "--frozen-epochs", 2, "--groups", "g.csv", "--allow-leaks"),
         *("--skip-unreadable", "--profile", "--validation-share", 0.2, "--test-share", 0.1),
         *("--per-class", 9, "--teacher", "t", "--image-size", 80),
     )
     overrides = dict(asked["overrides"])
-    augmentation = overrides.pop("augmentation")
-    assert (augmentation.flip, augmentation.mixup > 0) == (False, True)
     assert overrides == {
+        "augmentation": augmentation_of("strong"), "flip": False, "memory_layout": "contiguous",
         "epochs": 4, "num_threads": 1, "learning_rate": 0.01, "class_weights": "sampling",
         "precision": "bf16", "dropout": 0.1, "averaging": 0.9, "label_smoothing": 0.2,
         "frozen_epochs": 2,
@@ -53,6 +54,13 @@ def test_options_reach_settings_and_run(run: Run, asked: dict[str, Any]) -> None
         validation_share=0.2, test_share=0.1, per_class=9, teacher=Path("t"),
     )  # fmt: skip
     assert (asked["resume"], asked["image_size"]) == (True, 80)
+
+
+def test_no_flip_alone_leaves_the_augmentation_to_the_size_of_the_data(
+    run: Run, asked: dict[str, Any]
+) -> None:
+    run("finetune", "--data", "d", "--out", "o", "--no-flip")
+    assert asked["overrides"] == {"flip": False}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,13 +87,34 @@ def test_ten_thousand_classes_make_no_matrix() -> None:
     targets = np.arange(200)
     logits = np.zeros((200, count), dtype=np.float32)
     logits[np.arange(200), targets] = 1
+    logits[7] = np.eye(1, count, 8)
     images = np.zeros((200, 2, 2, 3), dtype=np.uint8)
     report = image_report(
         logits, LabelledImages(images=images, targets=targets), training=(logits, targets),
         labels=[str(index) for index in range(count)], names=[""] * 200, history=_history(),
     )  # fmt: skip
     assert "confusion" not in report
-    assert len(report["classes"]) == count
+    assert report["num_classes"] == count
+    # The worst come first; a class without a picture to judge by is none of them.
+    assert [row["label"] for row in report["classes"][:3]] == ["7", "8", "0"]
+    assert len(report["classes"]) == 100
+    assert all(row["support"] for row in report["classes"])
+    assert len(json.dumps(report)) < 100_000
+
+
+def test_the_unsurest_answers_are_shown_where_none_is_wrong() -> None:
+    targets = np.arange(30) % 3
+    logits = np.eye(3)[targets] * (4.0 + np.arange(30)[:, None] / 30)
+    logits[7] = (0.1, 0.2, 0.1)
+    images = np.zeros((30, 4, 4, 3), dtype=np.uint8)
+    report = image_report(
+        logits, LabelledImages(images=images, targets=targets), training=(logits, targets),
+        labels=LABELS, names=[f"p{index}" for index in range(30)], history=_history(),
+    )  # fmt: skip
+    assert [row["item"] for row in report["hardest"][:3]] == ["p7", "p0", "p1"]
+    assert len(report["hardest"]) == 12
+    assert all(row["right"] == row["given"] for row in report["hardest"])
+    assert report["confused"] == []
 
 
 @pytest.mark.parametrize(("samples", "name"), [(60, "small"), (5_000, "medium"), (55_000, "large")])
@@ -152,7 +174,13 @@ def test_a_head_is_the_last_layer_with_an_output_a_class() -> None:
     assert head_of(network, 9) == frozenset()
 
 
-def test_an_augmentation_may_not_mirror() -> None:
-    assert augmentation_of("strong", flip=True).flip
-    assert not augmentation_of("strong", flip=False).flip
-    assert not augmentation_of("none", flip=True).flip
+@pytest.mark.parametrize("samples", [500, 5_000, 55_000])
+def test_a_picture_that_may_not_be_mirrored_keeps_the_rest_of_its_recipe(samples: int) -> None:
+    chosen, _ = automatic_settings(samples)
+    still, _ = automatic_settings(samples, {"flip": False})
+    assert chosen.augmentation.flip
+    assert still == replace(chosen, augmentation=replace(chosen.augmentation, flip=False))
+    named, _ = automatic_settings(samples, {"augmentation": augmentation_of("none"), "mixup": 0.5})
+    assert named.augmentation == replace(augmentation_of("none"), mixup=0.5)
+    with pytest.raises(InputError, match="mixup is -1"):
+        automatic_settings(samples, {"mixup": -1.0})

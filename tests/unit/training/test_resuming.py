@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from edgeml.core.progress import ProgressEvent, silent
 from edgeml.errors import DataError, InputError
-from edgeml.training import compute
+from edgeml.training import compute, loop
 from edgeml.training.automatic import augmentation_of
 from edgeml.training.image_history import History, LabelledImages, Normalisation
 from edgeml.training.image_optimizing import head_of
 from edgeml.training.loop import train
 from edgeml.training.settings import TrainingSettings
 from edgeml.training.unfinished import Saving
+from tests.unit.training.stopwatches import rigged
 
 # Everything that has a state: averages, blended pictures, a head that learns first, bfloat16's
 # choice, batch normalisation, dropout, weights of classes.
@@ -34,9 +35,11 @@ SETTINGS = TrainingSettings(
     patience=9,
     num_threads=1,
     seed=3,
-    augmentation=augmentation_of("strong", flip=True),
+    augmentation=augmentation_of("strong"),
 )
 STEPS = 12
+LONG = replace(SETTINGS, epochs=compute.MIN_STEPS // 3)  # long enough to be worth a measurement
+LAYOUTS = ["channels_last", "contiguous"]
 
 
 class KilledError(Exception):
@@ -82,6 +85,10 @@ def _run(
     return network.state_dict(), history
 
 
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
 def _saving(place: Path, **changes: Any) -> Saving:
     return replace(Saving(place=place, identity={"data": "d"}), **changes)
 
@@ -92,7 +99,7 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, kill_at: i
     with pytest.raises(KilledError):
         _run(_saving(tmp_path / "s"), kill_at=kill_at)
     resumed, again = _run(_saving(tmp_path / "s", resume=True))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert _same(whole, resumed)
     assert (again.resumed, again.best_epoch) == (1, history.best_epoch)
     assert again.curve == history.curve
     losses = [[row["validation_loss"] for row in one.epochs] for one in (history, again)]
@@ -106,7 +113,7 @@ def test_a_training_may_be_killed_twice(tmp_path: Path) -> None:
             _run(_saving(tmp_path / "s", resume=resume), kill_at=kill_at)
     resumed, again = _run(_saving(tmp_path / "s", resume=True))
     assert again.resumed == 2
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert _same(whole, resumed)
 
 
 def test_another_training_is_not_resumed(tmp_path: Path) -> None:
@@ -144,13 +151,40 @@ def test_the_faster_way_to_compute_is_taken_and_written_down() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compute, "processor_flags", lambda: frozenset({"avx512_bf16"}))
         chosen = compute.choose_compute("auto", step, num_steps=500, clock=lambda: now[0])
-        exact = compute.choose_compute("fp32", step, num_steps=500, clock=lambda: now[0])
+        laid_out = compute.choose_compute(
+            "auto", step, layout="contiguous", num_steps=500, clock=lambda: now[0]
+        )
     assert chosen.compute == compute.Compute(bf16=True, channels_last=True)
-    assert exact.compute == compute.Compute(bf16=False, channels_last=False)
     assert chosen.step_ms["bf16 channels_last"] == pytest.approx(5.0)
+    assert set(laid_out.step_ms) == {"fp32 contiguous", "bf16 contiguous"}
+    assert laid_out.compute == compute.Compute(bf16=False, channels_last=False)
+    written = chosen.to_json()
+    assert (written["precision"], written["memory_layout"]) == ("bf16", "channels_last")
     short = compute.choose_compute("auto", step, num_steps=3)
     assert "too few" in short.reason
     assert short.compute.channels_last
+
+
+def test_a_stopwatch_decides_nothing_where_a_precision_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ends(fast: str, **changes: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        monkeypatch.setattr(loop, "choose_compute", rigged(fast))
+        weights, history = _run(None, settings=replace(LONG, **changes))
+        return weights, history.compute
+
+    (last, found), (measured, other) = (
+        ends(f"fp32 {layout}", precision="auto") for layout in LAYOUTS
+    )
+    assert [row["memory_layout"] for row in (found, other)] == LAYOUTS
+    assert not _same(last, measured)  # so a stopwatch would be seen
+    weights, used = ends("fp32 contiguous", precision="fp32")
+    assert _same(weights, last)
+    assert (used["memory_layout"], used["reason"]) == ("channels_last", "asked for")
+    # What was measured and written down is what asks for the same again.
+    asks = {name: other[name] for name in ("precision", "memory_layout")}
+    again, _ = ends("fp32 channels_last", **asks)
+    assert _same(again, measured)
 
 
 def test_bfloat16_trains_and_evaluates_in_fp32() -> None:
