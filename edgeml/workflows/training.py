@@ -102,7 +102,9 @@ def finetune(
         label_column: Column of the labels, likewise.
         multi_label_separator: What separates several labels of one text; None: one each. Texts
             only.
-        resume: Whether to go on with an unfinished training from its last epoch.
+        resume: Whether to go on with an unfinished training from its last epoch. Where there is
+            none, it begins, and a checkpoint of the same training is kept as it is; either is told
+            by a warning.
         overrides: Fields of TrainingSettings by name that replace the ones chosen by the size of
             the data. Images only, without ``settings``.
         options: Groups, leaks, unreadable pictures, shares of the parts, profile. Images only.

@@ -15,6 +15,7 @@ from edgeml.errors import InputError
 from edgeml.runtime.host import check_threads
 from edgeml.workflows.image_contracts import ContractedModel, check_image_size, contract_model
 from edgeml.workflows.image_data import TrainingImages, open_training_images
+from edgeml.workflows.image_findings import brief
 from edgeml.workflows.teaching import Taught, teach
 
 if TYPE_CHECKING:
@@ -91,8 +92,7 @@ def finetune_images(
 
     automatic_settings(1, overrides)  # a setting out of its range is told before data is read
     check_checkpoint_place(place)
-    state = unfinished.state_place(place)
-    unfinished.check_state_place(state)
+    going_on = unfinished.look_for_state(place, resume=resume)
     found = find_image_model(model, weights=weights)
     pictures = open_training_images(data, options.groups)
     seed = _seed(settings, overrides)
@@ -104,12 +104,18 @@ def finetune_images(
         skip_unreadable=options.skip_unreadable,
         shares=(options.validation_share, options.test_share),
         progress=progress,
-    ).fewer(options.per_class, seed=seed)
+    ).fewer(options.per_class, seed=seed, progress=progress)
     resolved, size = _resolved(settings, overrides, found, contracted, pictures)
     job = _Job(model=found, contracted=contracted, pictures=pictures, settings=resolved, size=size)
     if options.teacher is not None:
         job = replace(job, taught=teach(options.teacher, pictures, progress))
-    saving = unfinished.Saving(place=state, identity=job.identity(), resume=resume)
+    identity, state = job.identity(), unfinished.state_place(place)
+    if resume and not going_on:
+        from edgeml.training.image_history import History
+
+        if done := unfinished.finished_history(place, identity):
+            return History(**done).accuracy, History(**done)
+    saving = unfinished.Saving(place=state, identity=identity, resume=going_on)
     history, report = _train(job, saving, profile=options.profile, progress=progress)
     checkpoint = _describe(job, history, report)
     page = training_page(checkpoint).encode()
@@ -147,8 +153,7 @@ def _resolved(
         settings,
         learning_rate=rate,
         num_threads=check_threads(settings.num_threads),
-        # One step an epoch at least, and batch normalisation needs more than one picture in it.
-        batch_size=max(2, min(settings.batch_size, samples)),
+        batch_size=min(settings.batch_size, samples),  # one step an epoch at least
     ), size
 
 
@@ -255,13 +260,14 @@ def _describe(job: _Job, history: History, report: dict[str, Any]) -> Checkpoint
             "fingerprint": pictures.dataset.fingerprint,
             "source": dict(pictures.dataset.source),
             "split": split.sizes(),
-            "findings": dict(pictures.findings),
+            "findings": brief(pictures.findings),
         },
         split={"train": split.train, "validation": split.validation, "test": split.test},
         seen=np.unique(picture_hashes(pictures.images, pictures.rows_of(used))),
         training={
             "settings": job.settings.to_json(),
             "settings_for": job.size,
+            "identity": job.identity(),
             "history": history.to_json(),
             "accuracy": history.accuracy,
             "temperature": report["temperature"],

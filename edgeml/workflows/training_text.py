@@ -63,7 +63,7 @@ def finetune_text(
     from edgeml.training.text_settings import TextTrainingSettings
 
     check_checkpoint_place(out)
-    unfinished.check_state_place(unfinished.state_place(out))
+    going_on = unfinished.look_for_state(out, resume=resume)
     settings = settings or TextTrainingSettings()
     settings = replace(settings, num_threads=check_threads(settings.num_threads))
     encoder = encoders.find_encoder(model, weights=weights)
@@ -84,6 +84,11 @@ def finetune_text(
         tokenizer=task_tokenizer[1],
         settings=settings,
     )
+    if resume and not going_on:
+        from edgeml.training.text_history import TextHistory
+
+        if done := unfinished.finished_history(out, job.identity()):
+            return TextHistory(**done).accuracy, TextHistory(**done)
     network = encoders.build_classifier(
         encoder,
         num_labels=len(dataset.labels),
@@ -93,7 +98,7 @@ def finetune_text(
         seed=settings.seed,
     )
     history, report = _train(
-        network, job, unfinished.state_place(out), resume=resume, progress=progress
+        network, job, unfinished.state_place(out), resume=going_on, progress=progress
     )
     write_checkpoint(out, _describe(job, history, report), network, tokenizer=job.tokenizer)
     unfinished.remove_state(unfinished.state_place(out))
@@ -313,6 +318,7 @@ def _describe(job: _Job, history: TextHistory, report: dict[str, Any]) -> Checkp
         seen=np.unique(text_hashes(dataset.items[index] for index in used)),
         training={
             "settings": job.settings.to_json(),
+            "identity": job.identity(),
             "history": history.to_json(),
             "accuracy": history.accuracy,
             "temperature": report["temperature"],

@@ -247,9 +247,17 @@ def test_an_interrupted_training_is_resumed_to_the_same_bits(made: Made, tmp_pat
     assert (place / name).read_bytes() == (made.checkpoint / name).read_bytes()
 
 
-def test_there_may_be_nothing_to_resume(made: Made, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no unfinished training to resume"):
+def test_there_may_be_nothing_to_resume(made: Made, copy: Path, tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match=r"nothing to resume; starting from the beginning"):
         _finetune(made.table, tmp_path / "c", made.encoder, resume=True)
+    name = "model.safetensors"
+    assert (tmp_path / "c" / name).read_bytes() == (made.checkpoint / name).read_bytes()
+    with pytest.warns(RuntimeWarning, match="was finished before; its checkpoint is kept"):
+        kept = _finetune(made.table, copy, made.encoder, resume=True)
+    assert kept.epochs == SETTINGS.epochs
+    with pytest.raises(InputError, match="differs in learning_rate"):
+        _finetune(made.table, copy, made.encoder, resume=True,
+                  settings=replace(SETTINGS, learning_rate=1e-3))  # fmt: skip
 
 
 def test_random_weights_have_no_hash(made: Made, tmp_path: Path) -> None:
