@@ -18,7 +18,7 @@ import transformers
 from PIL import Image
 
 from edgeml.data.dataset import ImageDataset
-from edgeml.data.opening import prepare_images
+from edgeml.data.opening import prepare_usable
 from edgeml.errors import InputError
 from edgeml.exporting.declared import first_line
 from edgeml.tasks.decoding import ImageLimits, decode_image
@@ -127,20 +127,22 @@ def prove_contract(
     Args:
         contract: What a device will do.
         processor: What the model was made with.
-        dataset: Sixteen pictures are compared, spread over all of it.
+        dataset: Sixteen pictures are compared, spread over all of it, but for unreadable ones:
+            what becomes of those is decided by whoever prepares them all.
         name: What the user called the model.
 
     Returns:
         The largest difference in grey levels, 0..255.
 
     Raises:
-        DataError: A picture cannot be read.
         InputError: The difference is above one grey level.
     """
     count = min(_COMPARED_PICTURES, len(dataset.items))
     indices = np.unique(np.linspace(0, len(dataset.items) - 1, count).astype(np.int64))
-    tensors = [*prepare_images(dataset, indices, contract)]
-    pictures = [decode_image(dataset.items[index], ImageLimits()) for index in indices]
+    prepared, bad = prepare_usable(dataset, indices, contract)
+    usable = [row for row, index in enumerate(indices.tolist()) if index not in bad]
+    tensors = [prepared[row] for row in usable]
+    pictures = [decode_image(dataset.items[indices[row]], ImageLimits()) for row in usable]
     rng = np.random.default_rng(0)
     for height, width in _NOISE_SHAPES:
         noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)

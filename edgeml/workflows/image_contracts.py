@@ -61,7 +61,6 @@ def contract_model(
 
     Raises:
         InputError: The processor is unknown, or the network does not take pictures of this size.
-        DataError: A picture of the data cannot be read.
     """
     from edgeml.training.image_models import (
         IMAGENET_MEAN,

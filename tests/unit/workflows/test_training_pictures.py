@@ -116,6 +116,19 @@ def test_odd_pictures_are_used_and_unusable_ones_named(
     assert sum(read.data["split"].values()) == 28
 
 
+def test_a_hubs_processor_is_compared_on_readable_pictures(folder: Path, tmp_path: Path) -> None:
+    theirs = str(_model(tmp_path / "theirs", "resnet"))
+    (folder / "bad" / "0.png").write_bytes(b"")  # the first of all
+    asked = {"weights": "pretrained", "image_size": None}
+    with pytest.raises(DataError, match=r"1 of 24 .* leave them out with --skip-unreadable"):
+        _finetune(folder, tmp_path / "c", theirs, **asked)
+    options = edgeml.ImageOptions(skip_unreadable=True)
+    _finetune(folder, tmp_path / "c", theirs, options=options, **asked)
+    read, _ = read_checkpoint(tmp_path / "c")
+    assert read.data["findings"]["unreadable"] == 1
+    assert read.provenance["backbone"]["processor_difference_levels"] <= 1.01
+
+
 def test_what_was_found_is_told_before_training(folder: Path, tmp_path: Path, tiny: str) -> None:
     (folder / "bad/copy.png").write_bytes((folder / "bad/1.png").read_bytes())
     (folder / "bad/notes.md").write_text("x")
@@ -195,8 +208,6 @@ def test_a_kill_and_a_resume_give_the_same_checkpoint(
     assert not (tmp_path / "c.partial").exists()
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "c")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    with pytest.raises(InputError, match="no unfinished training"):
-        _finetune(folder, tmp_path / "d", resume=True)
 
 
 def test_a_full_disk_ends_a_training_in_one_line(folder: Path, tmp_path: Path) -> None:
