@@ -1,10 +1,7 @@
 """What a folder of pictures holds, before anything is trained on it: classes, copies, oddities.
 
-Two pictures are exact copies when their files, or arrays, are equal byte for byte. They are near
-copies when 16x16 grey thumbnails of what the model would see correlate by at least 0.985 and differ
-by at most 4 of 255 levels on average, brightness aside: recompressed, resized and slightly
-brightened copies are found; turned, mirrored and cut ones are not. Thumbnails without contrast tell
-nothing and are left to the exact comparison.
+Two pictures are exact copies when their files, or arrays, are equal byte for byte; near copies are
+those of :mod:`edgeml.data.near_copies`.
 """
 
 from __future__ import annotations
@@ -15,23 +12,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from edgeml.data.dataset import ImageDataset, Split
+from edgeml.data.near_copies import linked_copies
 from edgeml.errors import DataError
 
 Indices = npt.NDArray[np.int64]
 
-_SIDE = 16
-_CORRELATION = 0.985
-_LEVELS = 4.0
-_MIN_CONTRAST = 3.0
 # The comparison of all with all is over the square of this.
 _MOST_COMPARED = 20_000
-_ROWS_AT_ONCE = 2048
-# A cluster above this share of a class tells of a camera that stands still, not of copied files.
-_LARGEST_SHARE = 0.1
-_LARGEST_COUNT = 20
+_NEARLY_BLACK = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +39,21 @@ class Survey:
     findings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def survey_images(dataset: ImageDataset, images: npt.NDArray[np.uint8], rows: Indices) -> Survey:
+def survey_images(dataset: ImageDataset, images: npt.NDArray[np.uint8], samples: Indices) -> Survey:
     """Look for copies among pictures, and count what a report should say.
 
     Args:
         dataset: The pictures' names, classes and hashes.
         images: uint8 ``(pictures, height, width, 3)``, prepared.
-        rows: int64 ``(pictures,)``, which sample each picture is.
+        samples: int64 ``(pictures,)``, which sample each picture is; -1 for one to pass over.
     """
     total = len(dataset.targets)
     exact = _exact(dataset)
-    near = exact.copy()
-    compared = len(rows) <= _MOST_COMPARED and dataset.near_copies_matter
-    pairs = _near_pairs(images) if compared else np.zeros((0, 2), dtype=np.int64)
-    if len(pairs):
-        near = _joined(total, rows[pairs], near)
+    near = exact
+    rows = np.flatnonzero(samples >= 0)
+    compared = len(rows) <= _MOST_COMPARED and not dataset.published
+    if compared:
+        near = _joined(total, samples[linked_copies(images, rows)], exact)
     counts = np.bincount(dataset.targets, minlength=len(dataset.labels))
     findings = {
         "samples": total,
@@ -73,30 +63,28 @@ def survey_images(dataset: ImageDataset, images: npt.NDArray[np.uint8], rows: In
         "near_copies": len(np.unique(exact)) - len(np.unique(near)),
         "near_copies_looked_for": compared,
         "contradictions": _contradictions(exact, dataset.targets),
+        "nearly_black": sum(int(images[row].max() <= _NEARLY_BLACK) for row in rows.tolist()),
         **dataset.odd,
     }
     return Survey(exact=exact, near=near, findings=findings)
 
 
-def groups_to_keep(dataset: ImageDataset, survey: Survey) -> tuple[Indices, bool]:
-    """Return what a split must keep together, and whether near copies are in it.
-
-    Groups of the user's and exact copies always are. Near copies are unless one cluster is so large
-    that it tells of a fixed camera rather than of copies.
-    """
-    exact = _merge(survey.exact, dataset.groups)
-    _, sizes = np.unique(survey.near, return_counts=True)
-    smallest = np.bincount(dataset.targets, minlength=len(dataset.labels)).min()
-    if sizes.max() > max(_LARGEST_COUNT, _LARGEST_SHARE * smallest):
-        return exact, False
-    return _merge(survey.near, exact), True
+def merge_groups(clusters: Indices, groups: Indices | None) -> Indices:
+    """Return int64 ``(samples,)`` clusters after those that share a group were joined."""
+    if groups is None:
+        return clusters
+    order = np.argsort(groups, kind="stable")
+    same = groups[order][1:] == groups[order][:-1]
+    pairs = np.column_stack([order[1:][same], order[:-1][same]])
+    return _joined(len(clusters), pairs, clusters)
 
 
 def leaks_of(dataset: ImageDataset, survey: Survey, split: Split) -> dict[str, int]:
     """Count the held-out pictures with a copy or a member of their group in another part.
 
     Returns:
-        ``exact``, ``near`` and ``group`` to pictures of the validation and test parts.
+        ``exact``, ``near`` (the exact ones are among them) and, where there are groups, ``group``
+        to pictures of the validation and test parts.
     """
     kinds = {"exact": survey.exact, "near": survey.near}
     if dataset.groups is not None:
@@ -121,11 +109,12 @@ def refuse_leaks(name: str, leaks: Mapping[str, int], *, near: bool) -> None:
     Raises:
         DataError: Some are shared; the message counts them.
     """
-    words = {"exact": "are copies", "near": "are near copies", "group": "are of the same group"}
-    found = [
-        f"{leaks[kind]} {word}" for kind, word in words.items()
-        if leaks.get(kind) and (kind != "near" or near)
-    ]  # fmt: skip
+    counts = {
+        "are copies": leaks["exact"],
+        "are near copies": leaks["near"] - leaks["exact"] if near else 0,
+        "are of the same group": leaks.get("group", 0),
+    }
+    found = [f"{count} {what}" for what, count in counts.items() if count]
     if found:
         reason = (
             f"pictures to judge by {' and '.join(found)} of pictures in another part; parts that "
@@ -149,42 +138,8 @@ def _contradictions(clusters: Indices, targets: Indices) -> int:
     return int((classes > 1).sum())
 
 
-def _near_pairs(images: npt.NDArray[np.uint8]) -> Indices:
-    """Return pairs of near copies, int64 ``(pairs, 2)``."""
-    thumbs = np.stack([_thumbnail(image) for image in images])
-    centred = thumbs - thumbs.mean(axis=1, keepdims=True)
-    contrast = centred.std(axis=1, keepdims=True)
-    scaled = centred / np.maximum(contrast, 1e-6) / _SIDE
-    usable = np.flatnonzero(contrast[:, 0] >= _MIN_CONTRAST)
-    scaled = scaled[usable]
-    found = []
-    for start in range(0, len(usable), _ROWS_AT_ONCE):
-        alike = scaled[start : start + _ROWS_AT_ONCE] @ scaled[start:].T
-        first, second = np.nonzero(np.triu(alike, 1) >= _CORRELATION)
-        pairs = np.column_stack([usable[first + start], usable[second + start]])
-        gap = np.abs(centred[pairs[:, 0]] - centred[pairs[:, 1]]).mean(axis=1)
-        found.append(pairs[gap <= _LEVELS])
-    return np.concatenate(found) if found else np.zeros((0, 2), dtype=np.int64)
-
-
-def _thumbnail(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    grey = Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    return np.asarray(grey, dtype=np.float32).reshape(-1)
-
-
-def _merge(clusters: Indices, groups: Indices | None) -> Indices:
-    """Join clusters that share a group."""
-    if groups is None:
-        return clusters
-    order = np.argsort(groups, kind="stable")
-    same = groups[order][1:] == groups[order][:-1]
-    pairs = np.column_stack([order[1:][same], order[:-1][same]])
-    return _joined(len(clusters), pairs, clusters)
-
-
 def _joined(total: int, pairs: Indices, clusters: Indices) -> Indices:
     """Return clusters after the members of each pair were put into one."""
-    parent = np.arange(total)
     _, first = np.unique(clusters, return_index=True)
     first_of = dict(zip(clusters[first].tolist(), first.tolist(), strict=True))
     parent = np.array([first_of[value] for value in clusters.tolist()])

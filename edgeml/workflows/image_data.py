@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeml.core.progress import Progress, ProgressEvent
-from edgeml.data.dataset import ImageDataset, Split, make_split
-from edgeml.data.image_survey import groups_to_keep, leaks_of, refuse_leaks, survey_images
+from edgeml.core.progress import Progress, ProgressEvent, silent
+from edgeml.data.dataset import ImageDataset, Split
+from edgeml.data.image_parts import own_parts
+from edgeml.data.image_splitting import split_images, without_fixed_cameras
+from edgeml.data.image_survey import leaks_of, refuse_leaks, survey_images
 from edgeml.data.opening import open_image_data, place_of, prepare_usable
 from edgeml.errors import DataError
 from edgeml.tasks.image import ImagePreprocessing
+from edgeml.workflows.image_findings import about_copies, summary
 
 Indices = npt.NDArray[np.int64]
 
@@ -64,22 +67,37 @@ class TrainingImages:
             digest.update(part.astype(np.int64).tobytes() + b"|")
         return digest.hexdigest()
 
-    def fewer(self, per_class: int | None, *, seed: int) -> TrainingImages:
-        """Return the same with so many pictures of each class to learn from, or all of them."""
+    def fewer(
+        self, per_class: int | None, *, seed: int, progress: Progress = silent
+    ) -> TrainingImages:
+        """Return the same with so many pictures of each class to learn from, or all of them.
+
+        A fifth of them is to choose an epoch by, or less where the validation part has less. All
+        of a class are taken that has fewer, which is told and among the findings.
+        """
         if per_class is None:
             return self
-        split, targets = self.split, self.dataset.targets
-        held = max(1, round(_HELD_OF_FEW * per_class))
-        counts = {"train": per_class - held, "validation": held}
-        rng = np.random.default_rng(seed)
-        parts = {}
-        for name, count in counts.items():
-            part = rng.permutation(getattr(split, name))
-            few = [
-                part[targets[part] == index][:count] for index in range(len(self.dataset.labels))
-            ]
-            parts[name] = np.sort(np.concatenate(few))
-        return replace(self, split=replace(split, **parts))
+        rng, targets = np.random.default_rng(seed), self.dataset.targets
+        train, validation = (rng.permutation(p) for p in (self.split.train, self.split.validation))
+        classes = len(self.dataset.labels)
+        held = np.full(classes, max(1, round(_HELD_OF_FEW * per_class)))
+        chosen = _first_of_each(validation, targets, held)
+        held = np.bincount(targets[chosen], minlength=classes)
+        learnt = _first_of_each(train, targets, per_class - held)
+        found = held + np.bincount(targets[learnt], minlength=classes)
+        short = {
+            self.dataset.labels[at]: int(found[at]) for at in np.flatnonzero(found < per_class)
+        }
+        if short:
+            some = ", ".join(
+                f"{count} of '{label}'" for label, count in list(short.items())[:_NAMED]
+            )
+            more = f" and of {len(short) - _NAMED} more classes" if len(short) > _NAMED else ""
+            note = f"there are only {some}{more}; {per_class} were asked for, and all are taken"
+            progress(ProgressEvent(stage="take fewer pictures", done=1, total=1, note=note))
+        split = replace(self.split, train=learnt, validation=chosen)
+        findings = {**self.findings, "per_class": per_class, "classes_with_fewer": short}
+        return replace(self, split=split, findings=findings)
 
     def prepared(
         self,
@@ -96,7 +114,8 @@ class TrainingImages:
         Args:
             preprocessing: The contract.
             seed: Seed of the split.
-            allow_leaks: Whether parts that share pictures are reported, not refused.
+            allow_leaks: Whether given parts that share pictures are reported, not refused, and a
+                split that parts copies is made where no other is possible.
             skip_unreadable: Whether pictures that cannot be read are left out, not refused.
             shares: Of the validation part, and of the test part or None.
             progress: Told of each picture, and of what was found.
@@ -106,36 +125,38 @@ class TrainingImages:
         """
         dataset = self.dataset
         wanted = np.arange(len(dataset.targets))
-        if not dataset.near_copies_matter and dataset.fixed_test is not None:
+        if dataset.published and dataset.fixed_test is not None:
             wanted = np.setdiff1d(wanted, dataset.fixed_test)
         images, bad = prepare_usable(dataset, wanted, preprocessing, progress=progress)
         if bad and not skip_unreadable:
             _refuse_unreadable(dataset.name, bad, len(wanted))
         unusable = np.array(sorted(bad), dtype=np.int64)
-        kept = ~np.isin(wanted, unusable)
-        survey = survey_images(dataset, images[kept] if bad else images, wanted[kept])
-        together, near = groups_to_keep(dataset, survey)
-        split = make_split(
-            dataset,
-            seed=seed,
-            validation_share=shares[0],
-            test_share=shares[1],
-            keep_together=None if allow_leaks else together,
-            excluded=unusable if bad else None,
+        survey = survey_images(dataset, images, np.where(np.isin(wanted, unusable), -1, wanted))
+        copies = without_fixed_cameras(dataset, survey)
+        split, kept = split_images(
+            dataset, copies, seed=seed, shares=shares, excluded=unusable, allow_leaks=allow_leaks
         )
-        leaks = leaks_of(dataset, survey, split)
-        if not allow_leaks and dataset.near_copies_matter:
-            refuse_leaks(dataset.name, leaks, near=near)
+        if not allow_leaks and not dataset.published:
+            leaks = leaks_of(dataset, copies, split)
+            refuse_leaks(dataset.name, leaks, near=kept == "near copies")
         rows = np.full(len(dataset.targets), -1, dtype=np.int64)
         rows[wanted] = np.arange(len(wanted))
         findings = {
             **survey.findings,
+            **own_parts(dataset, split),
             "unreadable": len(bad),
             "first_unreadable": list(bad.values())[:_NAMED],
-            "near_copies_kept_together": near,
-            "shared_between_parts": leaks,
+            "copies_kept_together": kept in ("near copies", "exact copies"),
+            "near_copies_kept_together": (
+                survey.findings["near_copies_looked_for"]
+                and kept == "near copies"
+                and copies is survey
+            ),
+            "shared_between_parts": leaks_of(dataset, survey, split),
         }
-        note = _summary(findings)
+        held = len(split.validation) + len(split.test)
+        findings["held_out_copies"] = about_copies(findings, held=held, published=dataset.published)
+        note = summary(findings)
         progress(ProgressEvent(stage="look at the data", done=1, total=1, note=note))
         return replace(self, split=split, images=images, rows=rows, findings=findings)
 
@@ -161,21 +182,9 @@ def _refuse_unreadable(name: str, bad: Mapping[int, str], total: int) -> None:
     raise DataError(source=name, reason=reason)
 
 
-def _summary(findings: Mapping[str, Any]) -> str:
-    """Return the findings as one line for people."""
-    classes = findings["classes"]
-    words = [
-        f"{findings['samples']} pictures, {len(classes)} classes of {min(classes.values())} to "
-        f"{max(classes.values())}"
-    ]
-    counted = {
-        "exact_copies": "exact copies",
-        "near_copies": "near copies",
-        "contradictions": "copies with several labels",
-        "unreadable": "unreadable and left out",
-        "hidden_files": "hidden files ignored",
-        "other_files": "files that are no pictures ignored",
-    }
-    words += [f"{findings[key]} {what}" for key, what in counted.items() if findings.get(key)]
-    shared = sum(findings["shared_between_parts"].values())
-    return "; ".join([*words, f"{shared} shared between parts"] if shared else words)
+def _first_of_each(indices: Indices, targets: Indices, counts: Indices) -> Indices:
+    """Return the first so many of each class, sorted; ``counts``: int64 ``(classes,)``."""
+    by_class = indices[np.argsort(targets[indices], kind="stable")]
+    classes = targets[by_class]
+    before = np.arange(len(classes)) - np.searchsorted(classes, classes)
+    return np.sort(by_class[before < counts[classes]])
