@@ -15,8 +15,6 @@ import numpy.typing as npt
 from edgeml.data.group_split import split_groups
 from edgeml.errors import DataError
 
-_MIN_PER_CLASS = 3
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDataset:
@@ -31,6 +29,8 @@ class ImageDataset:
         source: Where the data came from, for reports.
         fixed_test: int64 indices of the test split that the set itself defines, or None.
         fixed_validation: int64 indices of its validation split, or None.
+        fixed_train: int64 indices that no other part may take, where the set leaves others to be
+            dealt out; None where what is in no other part is there to train on and to draw from.
         groups: int64 ``(samples,)``: pictures that share a number must not be in two parts; None
             where nobody says.
         hashes: uint64 ``(samples,)`` of the contents, to find copies; None compares none.
@@ -47,6 +47,7 @@ class ImageDataset:
     source: Mapping[str, str] = field(default_factory=dict)
     fixed_test: npt.NDArray[np.int64] | None = None
     fixed_validation: npt.NDArray[np.int64] | None = None
+    fixed_train: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.int64] | None = None
     hashes: npt.NDArray[np.uint64] | None = None
     published: bool = False
@@ -117,30 +118,36 @@ def make_split(
     Args:
         dataset: What to split.
         seed: Seed of the shuffle.
-        validation_share: Share of what is not test.
+        validation_share: Share of what the set puts into no part.
         test_share: Share of test where the set defines none; None takes ``validation_share``.
         keep_together: int64 ``(samples,)``: pictures that share a number stay together; None takes
             the set's groups.
         excluded: int64 indices that no part may use, or None.
 
     Returns:
-        Three disjoint parts, each with every class.
+        Three disjoint parts. Those that are drawn, and the training part, have every class; those
+        that the set defines may lack some.
 
     Raises:
-        DataError: A class has too few pictures, or groups of pictures, to be in every part.
+        DataError: A class has too few pictures, or groups of pictures, to be in every part that is
+            drawn; or a part of the set's own has none to use.
     """
     fixed = {"validation": dataset.fixed_validation, "test": dataset.fixed_test}
     bad = np.zeros(0, dtype=np.int64) if excluded is None else excluded
     kept = {
-        name: np.setdiff1d(part, bad).astype(np.int64)
-        for name, part in fixed.items()
-        if part is not None
+        name: _usable(dataset, name, part, bad) for name, part in fixed.items() if part is not None
     }
-    free = np.setdiff1d(np.arange(len(dataset.targets)), np.concatenate([bad, *kept.values()]))
     shares = {"validation": validation_share, "test": test_share or validation_share}
     drawn = {"train": 0.0} | {name: value for name, value in shares.items() if name not in kept}
-    _check_counts(dataset, free, list(drawn))
+    free = np.setdiff1d(np.arange(len(dataset.targets)), np.concatenate([bad, *kept.values()]))
     groups = dataset.groups if keep_together is None else keep_together
+    pinned = np.zeros(0, dtype=np.int64)
+    if dataset.fixed_train is not None and len(drawn) > 1:
+        pinned = np.intersect1d(free, dataset.fixed_train)
+        if groups is not None:
+            pinned = free[np.isin(groups[free], groups[pinned]) | np.isin(free, pinned)]
+        free = np.setdiff1d(free, pinned)
+    _check_counts(dataset, free, list(drawn))
     rng = np.random.default_rng(seed)
     if groups is not None and len(np.unique(groups[free])) < len(free) and len(drawn) > 1:
         parts = split_groups(
@@ -149,18 +156,34 @@ def make_split(
         )  # fmt: skip
     else:
         parts = _deal_classes(dataset, free, drawn, rng)
+    parts["train"] = np.union1d(parts["train"], pinned)
     return Split(**{**parts, **kept})
+
+
+def _usable(
+    dataset: ImageDataset, name: str, part: npt.NDArray[np.int64], bad: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return what is left of a part of the set's own; one of nothing could not be judged by."""
+    left = np.setdiff1d(part, bad).astype(np.int64)
+    if len(part) and not len(left):
+        reason = (
+            f"none of the {len(part)} pictures of its own {name} part can be used; some were "
+            "expected; mend them, or leave the part out to have one drawn"
+        )
+        raise DataError(source=dataset.name, reason=reason)
+    return left
 
 
 def _check_counts(dataset: ImageDataset, free: npt.NDArray[np.int64], drawn: Sequence[str]) -> None:
     counts = np.bincount(dataset.targets[free], minlength=len(dataset.labels))
-    least = _MIN_PER_CLASS if len(drawn) > 1 else 1
+    least = len(drawn)
     if counts.min() < least:
         index = int(np.flatnonzero(counts < least)[0])
+        own = (dataset.fixed_train, dataset.fixed_validation, dataset.fixed_test)
+        where = " beside those in parts of its own" if any(part is not None for part in own) else ""
         reason = (
-            f"the class '{dataset.labels[index]}' has {counts[index]} pictures; at least {least} "
-            "are needed, one each to train, to choose and to test; add pictures or remove the "
-            "class"
+            f"the class '{dataset.labels[index]}' has {counts[index]} pictures{where}; at least "
+            f"{least} are needed, one each for {', '.join(drawn)}; add pictures or remove the class"
         )
         raise DataError(source=dataset.name, reason=reason)
 

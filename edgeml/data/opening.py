@@ -18,8 +18,10 @@ from edgeml.data.davidson import load_davidson
 from edgeml.data.fashion_mnist import load_fashion_mnist
 from edgeml.data.hub_images import holds_parquet, load_hub_images, looks_like_hub_data
 from edgeml.data.image_folder import load_image_folder
+from edgeml.data.image_parts import class_folders
 from edgeml.data.image_tables import TABLE_SUFFIXES, load_image_manifest
 from edgeml.data.neu_det import load_neu_det
+from edgeml.data.picture_files import is_picture
 from edgeml.data.product_reviews import load_product_reviews
 from edgeml.data.sst2 import load_sst2, load_sst2_phrase_dev, load_sst2_phrases
 from edgeml.data.text_table import load_text_folder, load_text_table
@@ -46,9 +48,9 @@ def open_image_data(data: str | Path, *, groups: str | Path | None = None) -> Im
     """Open pictures by the name of a data set, the path of a folder, or a manifest.
 
     Args:
-        data: Such as ``fashion-mnist``; a folder ``class/xxx.png``; a ``.csv`` or ``.tsv`` file
-            with the columns ``file`` and ``label``; the id of a hub's data set, or a folder of its
-            Parquet files.
+        data: Such as ``fashion-mnist``; a folder ``class/xxx.png`` or ``part/class/xxx.png``; a
+            ``.csv`` or ``.tsv`` file with the columns ``file`` and ``label``; the id of a hub's
+            data set, or a folder of its Parquet files.
         groups: Table with the columns ``file`` and ``group`` of a folder's pictures; None takes the
             folder's own ``groups.csv``, where there is one.
 
@@ -58,9 +60,11 @@ def open_image_data(data: str | Path, *, groups: str | Path | None = None) -> Im
             has a column for them.
     """
     named = isinstance(data, str) and data in NAMED
-    path = Path(data)
+    path = _looked_up(data)
     table = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
-    parquet = not named and (looks_like_hub_data(data) or holds_parquet(path))
+    parquet = not named and (
+        looks_like_hub_data(data) or (holds_parquet(path) and not _holds_classes(path))
+    )
     if groups is not None and (named or table or parquet):
         raise InputError(
             "groups are for a folder of pictures; a manifest has a column 'group', and a named set "
@@ -79,7 +83,32 @@ def open_image_data(data: str | Path, *, groups: str | Path | None = None) -> Im
         raise DataError(source=str(data), reason=reason)
     if table:
         return load_image_manifest(path)
+    if path.is_file():
+        what = "one picture" if is_picture(path) else f"a file with the ending '{path.suffix}'"
+        reason = (
+            f"this is {what}; a folder of class folders (class/xxx.png), or a table in "
+            f"{' or '.join(sorted(TABLE_SUFFIXES))} with the columns file and label, was expected; "
+            "name the folder, or save the table as such"
+        )
+        raise DataError(source=str(data), reason=reason)
     return load_image_folder(path, groups=None if groups is None else Path(groups))
+
+
+def _looked_up(data: str | Path) -> Path:
+    try:
+        Path(data).exists()
+    except OSError as exc:  # longer than a name may be, or in a folder that is closed to us
+        reason = (
+            f"it cannot be looked up ({exc.strerror or exc}); the name of a data set or the path "
+            "of a folder or manifest was expected; check it"
+        )
+        raise DataError(source=str(data), reason=reason) from exc
+    return Path(data)
+
+
+def _holds_classes(path: Path) -> bool:
+    """Return whether this is a folder of class folders, whatever other files it holds."""
+    return path.is_dir() and len(class_folders(path)) > 1
 
 
 def place_of(data: str | Path, *, groups: str | Path | None = None) -> dict[str, str]:
@@ -254,7 +283,7 @@ def prepare_images(
         more = f" (and {len(bad) - _NAMED_FILES} more)" if len(bad) > _NAMED_FILES else ""
         reason = (
             f"{len(bad)} of {len(indices)} pictures cannot be used: {' | '.join(first)}{more}; "
-            "mend or remove them, or train with --skip-unreadable"
+            "mend or remove them"
         )
         raise DataError(source=dataset.name, reason=reason)
     return images
@@ -291,7 +320,9 @@ def prepare_usable(
         except InputError as exc:
             images[row] = 0
             item, label = dataset.items[index], dataset.labels[dataset.targets[index]]
-            bad[index] = f"{label}/{exc}" if isinstance(item, Path) else str(exc)
+            # A file that cannot be opened is named by its path, the others by their names.
+            named = isinstance(item, Path) and exc.item == item.name
+            bad[index] = f"{label}/{exc}" if named else str(exc)
         if row % 100 == 99 or row + 1 == len(indices):
             progress(ProgressEvent(stage="prepare images", done=row + 1, total=len(indices)))
     return images, bad
