@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,7 +72,7 @@ def _round(data: Path, out: Path, after_s: float, *, threads: int) -> bool:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.returncode == 0:
+    if process.returncode != -signal.SIGKILL:
         return False
     if _finetune(data, out, threads=threads).wait(_TIMEOUT_S):
         raise SystemExit(f"'{out}' cannot be gone on with; its last words are above")

@@ -94,6 +94,7 @@ def _epochs(place: Path) -> int:
     return len(value["progress"]["history"]["epochs"])
 
 
+@pytest.mark.slow
 def test_processes_that_are_killed_end_with_the_weights_of_one_that_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
