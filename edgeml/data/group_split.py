@@ -44,29 +44,31 @@ def split_groups(
         DataError: A class is not in every part, since it has too few groups.
     """
     _, group_of = np.unique(groups[free], return_inverse=True)
-    counts = np.zeros((int(group_of.max()) + 1, len(labels)), dtype=np.int64)
-    np.add.at(counts, (group_of, targets[free]), 1)
-    total = counts.sum(axis=0)
+    sizes, total = np.bincount(group_of), np.bincount(targets[free], minlength=len(labels))
+    # Never groups by classes: of ten thousand classes that alone would be gigabytes.
+    members = np.argsort(group_of, kind="stable")
+    classes = np.split(targets[free][members], np.cumsum(sizes)[:-1])
     parts = list(shares)
     wanted = np.array([np.maximum(1.0, shares[part] * total) for part in parts])
     wanted[0] = total - wanted[1:].sum(axis=0)
-    order = rng.permutation(len(counts))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    order = rng.permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
     had = np.zeros_like(wanted)
-    place = np.zeros(len(counts), dtype=np.int64)
+    place = np.zeros(len(sizes), dtype=np.int64)
     for group in order.tolist():
-        row = counts[group]
-        held = np.flatnonzero(row)
+        held, counts = np.unique(classes[group], return_counts=True)
         lack = (wanted[:, held] - had[:, held]) / np.maximum(wanted[:, held], 1e-9)
-        place[group] = int((lack * row[held]).sum(axis=1).argmax())
-        had[place[group]] += row
+        place[group] = int((lack * counts).sum(axis=1).argmax())
+        had[place[group], held] += counts
     short = np.flatnonzero((had <= 0).any(axis=0) & (total > 0))
     if len(short):
         label = int(short[0])
+        distinct = len(np.unique(group_of[targets[free] == label]))
         reason = (
-            f"the class '{labels[label]}' has {int((counts[:, label] > 0).sum())} distinct groups "
+            f"the class '{labels[label]}' has {distinct} distinct groups "
             f"(equal files count as one); at least {len(parts)} that can be told apart are needed, "
-            f"one each for {', '.join(parts)}; add pictures, or mend the groups"
+            f"one each for {', '.join(parts)}; add pictures, mend the groups, or "
+            "fine-tune with --allow-leaks and distrust the accuracy"
         )
         raise DataError(source=name, reason=reason)
     return {part: np.sort(free[place[group_of] == at]) for at, part in enumerate(parts)}

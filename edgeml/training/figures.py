@@ -18,6 +18,8 @@ Targets = npt.NDArray[Any]
 MIN_SAMPLES = 50
 _TEMPERATURES = (0.05, 20.0)
 _BINS = 15
+_CELLS_AT_ONCE = 1 << 22
+_FITTED_CELLS = 1 << 23
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -32,11 +34,16 @@ def probabilities(logits: Floats, *, multi_label: bool, temperature: float = 1.0
 
 def negative_log_likelihood(logits: Floats, targets: Targets, *, temperature: float = 1.0) -> float:
     """Return the mean over samples; over samples and labels where several may hold."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
     if targets.ndim == 2:
+        scaled = np.asarray(logits, dtype=np.float64) / temperature
         return float(np.logaddexp(0, np.where(targets, -scaled, scaled)).mean())
-    total = np.logaddexp.reduce(scaled, axis=1)
-    return float((total - scaled[np.arange(len(targets)), targets]).mean())
+    losses = []
+    for rows in _blocks(logits):
+        scaled, right = np.asarray(logits[rows], dtype=np.float64) / temperature, targets[rows]
+        highest = scaled.max(axis=1)
+        total = np.log(np.exp(scaled - highest[:, None]).sum(axis=1)) + highest
+        losses.append(total - scaled[np.arange(len(right)), right])
+    return float(np.concatenate(losses).mean())
 
 
 def accuracy_of(logits: Floats, targets: Targets) -> float:
@@ -47,10 +54,15 @@ def accuracy_of(logits: Floats, targets: Targets) -> float:
 def fit_temperature(logits: Floats, targets: Targets) -> float:
     """Return the temperature that makes the answers most likely; 1.0 from fewer than 50 samples.
 
-    The likelihood has one maximum, so a golden-section search over the logarithm finds it.
+    The likelihood has one maximum, so a golden-section search over the logarithm finds it. Of very
+    many samples and classes a draw is enough: it goes over them some thirty times.
     """
     if len(targets) < MIN_SAMPLES:
         return 1.0
+    most = max(MIN_SAMPLES, _FITTED_CELLS // logits.shape[1])
+    if len(targets) > most:
+        drawn = np.sort(np.random.default_rng(0).permutation(len(targets))[:most])
+        logits, targets = logits[drawn], targets[drawn]
 
     def cost(log_temperature: float) -> float:
         return negative_log_likelihood(logits, targets, temperature=float(np.exp(log_temperature)))
@@ -59,15 +71,27 @@ def fit_temperature(logits: Floats, targets: Targets) -> float:
     return float(np.clip(np.exp(found), *_TEMPERATURES))
 
 
+def confidences(logits: Floats, *, temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """Return the probability of each sample's likeliest class, float64 ``(samples,)``."""
+    parts = [
+        probabilities(logits[rows], multi_label=False, temperature=temperature).max(axis=1)
+        for rows in _blocks(logits)
+    ]
+    return np.concatenate(parts)
+
+
 def calibration_error(chances: Floats, targets: Targets) -> float:
     """Return the expected calibration error over fifteen bins of equal width.
 
     The confidence is that of the label given; where several labels may hold, each label's.
     """
     if targets.ndim == 2:
-        confidence, right = chances.ravel(), targets.ravel()
-    else:
-        confidence, right = chances.max(axis=1), chances.argmax(axis=1) == targets
+        return binned_error(chances.ravel(), targets.ravel())
+    return binned_error(chances.max(axis=1), chances.argmax(axis=1) == targets)
+
+
+def binned_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
+    """Return the same error of confidences, float ``(samples,)``, of answers right or wrong."""
     bins = np.clip((confidence * _BINS).astype(np.int64), 0, _BINS - 1)
     counts = np.bincount(bins, minlength=_BINS)
     gap = np.bincount(bins, confidence, _BINS) - np.bincount(bins, right.astype(float), _BINS)
@@ -122,8 +146,16 @@ def indicators(
 
 def right_answers(logits: Floats, targets: Targets) -> npt.NDArray[np.bool_]:
     """Return whether each answer is right, bool ``(samples,)``."""
+    if targets.ndim == 1:
+        return np.asarray(logits.argmax(axis=1) == targets)
     held, given = indicators(logits, targets)
     return np.asarray((held == given).all(axis=1))
+
+
+def _blocks(logits: Floats) -> list[slice]:
+    """Return rows that are worked on together: of many classes, few, for the memory's sake."""
+    step = max(1, _CELLS_AT_ONCE // max(1, logits.shape[1]))
+    return [slice(start, start + step) for start in range(0, len(logits), step)]
 
 
 def _minimum(cost: Callable[[float], float], low: float, high: float) -> float:

@@ -20,8 +20,8 @@ from PIL import Image
 from edgeml.training import figures
 from edgeml.training.image_history import History, LabelledImages
 
-# A matrix of more classes cannot be read, and grows with their square.
-_MOST_IN_MATRIX = 100
+# A matrix of more classes cannot be read, and grows with their square; of rows the worst tell.
+_MOST_CLASSES = 100
 _MOST_PAIRS = 20
 _HARDEST = 12
 _PICTURE_SIDE = 96
@@ -50,13 +50,13 @@ def image_report(
         history: What happened while training.
 
     Returns:
-        Temperature, calibration error before and after it, confusions, figures of each class, the
-        hardest errors with their pictures, and the verdict on overfitting.
+        Temperature, calibration error before and after it, confusions, figures of each class or of
+        the hundred worst, the hardest examples with their pictures, and the verdict on overfitting.
     """
     targets = validation.targets
     temperature = figures.fit_temperature(logits, targets)
-    before = figures.probabilities(logits, multi_label=False)
-    chances = figures.probabilities(logits, multi_label=False, temperature=temperature)
+    given, right = logits.argmax(axis=1), figures.right_answers(logits, targets)
+    sure = figures.confidences(logits, temperature=temperature)
     accuracy = figures.accuracy_of(logits, targets)
     train_accuracy = figures.accuracy_of(*training)
     return {
@@ -65,12 +65,13 @@ def image_report(
         "macro_f1": figures.macro_f1(logits, targets),
         "temperature": temperature,
         "calibration_error": {
-            "before": figures.calibration_error(before, targets),
-            "after": figures.calibration_error(chances, targets),
+            "before": figures.binned_error(figures.confidences(logits), right),
+            "after": figures.binned_error(sure, right),
         },
         **_confusions(logits, targets, labels),
-        "classes": figures.class_rows(logits, targets, labels),
-        "hardest": _hardest(chances, validation, labels, names),
+        "num_classes": len(labels),
+        "classes": _classes(logits, targets, labels),
+        "hardest": _hardest(given, sure, validation, labels=labels, names=names),
         "train_accuracy": train_accuracy,
         "epochs": history.epochs,
         "best_epoch": history.best_epoch,
@@ -133,20 +134,37 @@ def _confusions(
         }
         for index in order.tolist()
     ]
-    if len(labels) > _MOST_IN_MATRIX:
+    if len(labels) > _MOST_CLASSES:
         return {"confused": rows}
     return {"confusion": figures.confusion(logits, targets), "confused": rows}
 
 
-def _hardest(
-    chances: figures.Floats, validation: LabelledImages, labels: Sequence[str], names: Sequence[str]
+def _classes(
+    logits: figures.Floats, targets: figures.Targets, labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the errors that the model was surest of, each with its picture."""
-    given, sure = chances.argmax(axis=1), chances.max(axis=1)
+    """Return the figures of each class; of too many the worst that were asked for, worst first."""
+    rows = figures.class_rows(logits, targets, labels)
+    if len(rows) <= _MOST_CLASSES:
+        return rows
+    return sorted(rows, key=lambda row: (not row["support"], row["f1"]))[:_MOST_CLASSES]
+
+
+def _hardest(
+    given: figures.Targets,
+    sure: figures.Floats,
+    validation: LabelledImages,
+    *,
+    labels: Sequence[str],
+    names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Return the errors that the model was surest of, each with its picture.
+
+    Where there is no error, the right answers that it was least sure of.
+    """
     errors = np.flatnonzero(given != validation.targets)
-    order = errors[np.argsort(-sure[errors], kind="stable")][:_HARDEST]
+    order = errors[np.argsort(-sure[errors], kind="stable")] if len(errors) else np.argsort(sure)
     rows = []
-    for index in order.tolist():
+    for index in order[:_HARDEST].tolist():
         image, _ = validation.take(np.array([index]))
         rows.append(
             {

@@ -21,7 +21,7 @@ _COUNTED = {
     "unlisted_pictures": "pictures beside the listed ones not in the table",
 }
 
-# Of longer lists so much is stored: a checkpoint and a bundle stay small with any number of classes.
+# Of longer lists so much is stored: checkpoints and bundles stay small with any number of classes.
 _MOST_STORED = 100
 
 

@@ -11,6 +11,8 @@ _WIDTH, _HEIGHT, _MARGIN = 640, 340, 56
 _COLOURS = {"chosen": "#1a7f37", "passed": "#0a6ebd", "reference": "#57606a"}
 _REJECTED = "#cf222e"
 _LARGEST_DOT = 22.0
+_PERCENTILES = {"p50_ms": "median", "p90_ms": "90th", "p99_ms": "99th"}
+_HIGH = ("p90_ms", "p99_ms")
 
 
 def pareto_picture(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -61,37 +63,60 @@ def pareto_picture(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img'>{axes}{''.join(dots)}</svg>"
 
 
-def latency_picture(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Draw each row's latencies from the median to the 99th percentile, or to the 90th.
+def latency_heading(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say which percentiles :func:`latency_picture` draws, and how many calls they rest on.
 
     Args:
-        rows: With ``target``, ``name``, ``p50_ms``, ``p90_ms`` and perhaps ``p99_ms``; those
+        rows: The same; they may have ``num_calls``.
+    """
+    known = _timed(rows)
+    first, *others = (_PERCENTILES[key] for key in _drawn(known))
+    words = f"{first}, {' and '.join(others)} percentile" if others else first
+    calls = min((int(row.get("num_calls") or 0) for row in known), default=0)
+    return f"{words} of {calls:,} calls" if calls else words
+
+
+def latency_picture(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw each row's latencies: a dot a percentile, of the percentiles that all rows have.
+
+    Args:
+        rows: With ``target``, ``name``, ``p50_ms`` and perhaps ``p90_ms`` and ``p99_ms``; those
             without a median are left out. Empty where none is left.
     """
-    known = [row for row in rows if row.get("p50_ms") is not None]
+    known = _timed(rows)
     if not known:
         return ""
+    keys = _drawn(known)
     step, left = 28, 180
-    ends = [float(row.get("p99_ms") or row.get("p90_ms") or row["p50_ms"]) for row in known]
-    scale = (_WIDTH - left - 90) / (max(ends) or 1.0)
+    scale = (_WIDTH - left - 110) / (max(float(row[keys[-1]]) for row in known) or 1.0)
     drawn = []
-    for index, (row, end) in enumerate(zip(known, ends, strict=True)):
-        y = 16 + step * index
-        median, high = float(row["p50_ms"]), float(row.get("p90_ms") or row["p50_ms"])
+    for index, row in enumerate(known):
+        y, values = 16 + step * index, [float(row[key]) for key in keys]
         marks = "".join(
-            f"<circle cx='{left + value * scale:.1f}' cy='{y}' r='{radius}' fill='#0a6ebd'/>"
-            for value, radius in ((median, 5), (high, 3.5))
+            f"<circle cx='{left + value * scale:.1f}' cy='{y}' r='{5 - 1.5 * number}' "
+            f"fill='#0a6ebd'><title>{_PERCENTILES[key]}: {value:.3f} ms</title></circle>"
+            for number, (key, value) in enumerate(zip(keys, values, strict=True))
         )
         name = escape(f"{row.get('target', '')} {row.get('name', '')}".strip())
+        end = left + values[-1] * scale
         drawn.append(
             f"<text x='0' y='{y + 4}'>{name}</text>"
-            f"<line class='axis' x1='{left + median * scale:.1f}' y1='{y}' "
-            f"x2='{left + end * scale:.1f}' y2='{y}'/>{marks}"
-            f"<text x='{left + end * scale + 8:.1f}' y='{y + 4}'>"
-            f"{median:.2f} to {end:.2f} ms</text>"
+            f"<line class='axis' x1='{left + values[0] * scale:.1f}' y1='{y}' "
+            f"x2='{end:.1f}' y2='{y}'/>{marks}"
+            f"<text x='{end + 8:.1f}' y='{y + 4}'>"
+            f"{' / '.join(f'{value:.2f}' for value in values)} ms</text>"
         )
     height = step * len(known) + 10
     return f"<svg viewBox='0 0 {_WIDTH} {height}' role='img'>{''.join(drawn)}</svg>"
+
+
+def _timed(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row.get("p50_ms") is not None]
+
+
+def _drawn(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the percentiles that every row has; the median at least."""
+    return ["p50_ms", *(key for key in _HIGH if all(row.get(key) is not None for row in rows))]
 
 
 def sensitivity_picture(blocks: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""A fine-tuning as a page for people: what it learnt from, how it went, and where it still errs."""
+"""A fine-tuning as a page for people: what it learnt from, how it went, what it finds hardest."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT, _MARGIN = 640, 220, 44
 _CELL, _LABEL_WIDTH = 26, 150
 _MOST_CELLS = 40
+_NO_ERROR = "No error; the right answers that the model was least sure of"
 _COLOURS = ("#0a6ebd", "#bf3989", "#1a7f37")
 
 
@@ -36,7 +37,7 @@ def training_page(checkpoint: Checkpoint) -> str:
             rows=[],
             metrics=training_metrics(report),
             curve=[(row["step"], row["train_loss"]) for row in training["history"]["curve"]],
-            tables=training_tables(checkpoint.data.get("findings", {}), report),
+            tables=training_tables(report, checkpoint.data.get("findings", {})),
             pictures=training_pictures(report, checkpoint.labels),
         )
     )
@@ -57,16 +58,28 @@ def training_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def training_tables(findings: Mapping[str, Any], report: Mapping[str, Any]) -> list[ReportTable]:
-    """Return the tables of a training's report: data, classes, confusions, operators."""
+def training_tables(report: Mapping[str, Any], findings: Mapping[str, Any]) -> list[ReportTable]:
+    """Return the tables of a training's report: data, classes, confusions, operators.
+
+    Args:
+        report: A checkpoint's.
+        findings: What was found in its data before the training; empty where nothing was noted.
+    """
     tables = []
     if findings:
         counts = findings["classes"].values()
-        classes = f"{len(counts)}, of {min(counts)} to {max(counts)} pictures"
-        plain = [("classes", classes), *((k, v) for k, v in findings.items() if k != "classes")]
+        many = findings.get("num_classes", len(counts))
+        most = findings.get("largest_class", max(counts))
+        classes = f"{many:,}, of {min(counts)} to {most} pictures"
+        shown = ("classes", "num_classes", "largest_class")
+        plain = [("classes", classes), *((k, v) for k, v in findings.items() if k not in shown)]
         rows = [[key.replace("_", " "), _shown(value)] for key, value in plain]
         tables.append(ReportTable(title="The data", columns=["what", "found"], rows=rows))
-    tables.append(_table("Each class, on validation pictures", report["classes"]))
+    judged = report["classes"]
+    total = report.get("num_classes", len(judged))
+    some = f"The {len(judged)} worst of {total:,} classes"
+    which = "Each class" if len(judged) == total else some
+    tables.append(_table(f"{which}, on validation pictures", judged))
     if report["confused"]:
         tables.append(_table("Most often confused", report["confused"]))
     if profile := report.get("profile"):
@@ -76,7 +89,7 @@ def training_tables(findings: Mapping[str, Any], report: Mapping[str, Any]) -> l
 
 
 def training_pictures(report: Mapping[str, Any], labels: Sequence[str]) -> list[Picture]:
-    """Return what a training's report draws: epochs, confusion matrix, hardest errors."""
+    """Return what a training's report draws: epochs, confusion matrix, hardest examples."""
     epochs = report["epochs"]
     losses = {
         "training loss (augmented)": [float(row["train_loss"]) for row in epochs],
@@ -92,9 +105,10 @@ def training_pictures(report: Mapping[str, Any], labels: Sequence[str]) -> list[
     if matrix and len(labels) <= _MOST_CELLS:
         title = "Confusion on validation pictures (rows are right, columns given)"
         drawn.append(Picture(title=title, svg=_matrix(matrix, labels)))
-    if report["hardest"]:
-        title = "Errors that the model was surest of"
-        drawn.append(Picture(title=title, svg=_gallery(report["hardest"])))
+    if examples := report["hardest"]:
+        wrong = any(row["right"] != row["given"] for row in examples)
+        title = "Errors that the model was surest of" if wrong else _NO_ERROR
+        drawn.append(Picture(title=title, svg=_gallery(examples)))
     return drawn
 
 
@@ -115,7 +129,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "-"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items()) or "-"
+        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items()) or "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

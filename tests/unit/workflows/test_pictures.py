@@ -7,7 +7,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgeml.workflows.pictures import latency_picture, pareto_picture, sensitivity_picture
+from edgeml.workflows.pictures import (
+    latency_heading,
+    latency_picture,
+    pareto_picture,
+    sensitivity_picture,
+)
 
 
 def _row(name: str, p50_ms: float | None, accuracy: float | None, **more: Any) -> dict[str, Any]:
@@ -71,15 +76,41 @@ def test_a_bar_for_each_block() -> None:
     assert all(len(row.text or "") < 60 for row in root.iter() if row.tag == "text")
 
 
-def test_a_line_from_median_to_tail_for_each_row_that_was_timed() -> None:
-    rows = [
-        {"target": "edge", "name": "fp32", "p50_ms": 2.0, "p90_ms": 2.5, "p99_ms": 4.0},
-        {"target": "edge", "name": "<int8>", "p50_ms": 1.0, "p90_ms": 1.5, "p99_ms": None},
-        {"target": "gpu", "name": "fp16", "p50_ms": None},
-    ]
-    drawn = latency_picture(rows)
+TIMED = [
+    {"target": "edge", "name": "fp32", "p50_ms": 2.0, "p90_ms": 2.5, "p99_ms": 4.0},
+    {"target": "edge", "name": "<int8>", "p50_ms": 1.0, "p90_ms": 1.5, "p99_ms": 3.0},
+    {"target": "gpu", "name": "fp16", "p50_ms": None},
+]
+
+
+def test_a_dot_a_percentile_for_each_row_that_was_timed() -> None:
+    drawn = latency_picture(TIMED)
     assert drawn.count("class='axis'") == 2
-    assert "2.00 to 4.00 ms" in drawn
-    assert "1.00 to 1.50 ms" in drawn
+    assert len(_dots(drawn)) == 6
+    assert "2.00 / 2.50 / 4.00 ms" in drawn
+    assert "1.00 / 1.50 / 3.00 ms" in drawn
     assert "&lt;int8&gt;" in drawn
-    assert latency_picture(rows[2:]) == ""
+    assert latency_picture(TIMED[2:]) == ""
+
+
+@pytest.mark.parametrize(
+    ("missing", "heading", "dots"),
+    [
+        ((), "median, 90th and 99th percentile", 6),
+        (("p99_ms",), "median, 90th percentile", 4),
+        (("p90_ms", "p99_ms"), "median", 2),
+    ],
+)
+def test_the_heading_names_the_percentiles_that_are_drawn(
+    missing: tuple[str, ...], heading: str, dots: int
+) -> None:
+    rows = [dict(row) for row in TIMED]
+    rows[1] |= dict.fromkeys(missing)  # one row without it is enough
+    assert latency_heading(rows) == heading
+    drawn = latency_picture(rows)
+    assert len(_dots(drawn)) == dots
+    assert ("99th: " in drawn) is ("99th" in heading)
+    counted = [
+        {**row, "num_calls": calls} for row, calls in zip(rows, (1000, 1005, 1), strict=True)
+    ]
+    assert latency_heading(counted) == f"{heading} of 1,000 calls"
