@@ -10,7 +10,7 @@ from edgeml.core.answering import answer_within
 from edgeml.errors import DataError, InputError
 
 # The hub is asked for this long at most; a download that has begun may take its time.
-ANSWER_TIMEOUT_S = 4.0
+ANSWER_TIMEOUT_S = 3.5
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _WEIGHTS = "model.safetensors"
 TEXT_FILES = ("config.json", "tokenizer.json")
