@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from edgeml.errors import InputError
 
 if TYPE_CHECKING:
     from edgeml.core.manifest import Manifest
+    from edgeml.data.picture_files import PassedOver
     from edgeml.data.text_lines import Entry
     from edgeml.tasks.predictor import TaskPredictor
 
@@ -73,6 +74,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     bundle = Bundle.read(arguments.bundle)
     manifest = bundle.manifest
     _check_inputs(arguments, manifest)
+    folders = _pictures_in(arguments, manifest)
     with edgeml.load(bundle, variant=arguments.variant, num_threads=arguments.threads) as predictor:
         if arguments.out is not None and is_tensor(manifest):
             return answer_archive(arguments.inputs, arguments.out, predictor, progress)
@@ -81,8 +83,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         if arguments.out is not None:
             return _answer_table(arguments, predictor, manifest, progress)
         if arguments.jsonl:
-            return _answer_lines(arguments, predictor, manifest)
-        return _answer_all(arguments, predictor, manifest)
+            return _answer_lines(arguments, predictor, manifest, folders)
+        return _answer_all(arguments, predictor, manifest, folders)
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
@@ -110,7 +112,9 @@ def _check_inputs(arguments: argparse.Namespace, manifest: Manifest) -> None:
             raise InputError(
                 f"--text-column is for texts; this bundle's task is '{manifest.task}'; leave it out"
             )
-        one_folder = len(arguments.inputs) == 1 and Path(arguments.inputs[0]).is_dir()
+        from edgeml.data.picture_files import is_folder
+
+        one_folder = len(arguments.inputs) == 1 and is_folder(Path(arguments.inputs[0]))
         if arguments.out is not None and not one_folder:
             raise InputError(
                 "--out takes one folder of pictures; the path of one was expected; name it, or "
@@ -148,6 +152,27 @@ def _check_no_file(name: str) -> None:
     else:
         advice = "send its lines with '-' and a '<' before it, or the name itself through a pipe"
     raise InputError(f"this is a file, and a text was expected; {advice}", item=name)
+
+
+def _pictures_in(arguments: argparse.Namespace, manifest: Manifest) -> dict[str, list[Path]]:
+    """Return the pictures of each input that is a folder; with --out the workflow finds them."""
+    if arguments.out is not None or is_text(manifest) or is_tensor(manifest):
+        return {}
+    from edgeml.data.picture_files import is_folder
+    from edgeml.workflows.folder_prediction import pictures_to_predict
+
+    found = {}
+    for name in arguments.inputs:
+        if name != "-" and is_folder(Path(name)):
+            found[name], passed_over = pictures_to_predict(Path(name))
+            _tell_passed_over(name, passed_over)
+    return found
+
+
+def _tell_passed_over(folder: str, passed_over: PassedOver) -> None:
+    if words := passed_over.words():
+        line = f"note: {folder}: left out: {words}"
+        sys.stderr.write(f"{' '.join(line.split())}\n")
 
 
 def _answer_table(
@@ -197,6 +222,7 @@ def _answer_folder(
         resume=arguments.resume,
         progress=progress,
     )
+    _tell_passed_over(arguments.inputs[0], done.passed_over)
     error, code = verdict(done.refusals, done.pictures, "pictures")
     return Outcome(
         result={
@@ -217,12 +243,15 @@ def _answer_folder(
 
 
 def _answer_lines(
-    arguments: argparse.Namespace, predictor: TaskPredictor, manifest: Manifest
+    arguments: argparse.Namespace,
+    predictor: TaskPredictor,
+    manifest: Manifest,
+    folders: Mapping[str, Sequence[Path]],
 ) -> Outcome:
     from edgeml.workflows.offline import Refusals, answer_stream
 
     refusals, total = Refusals(), 0
-    entries = _flushing(_entries(arguments, manifest))
+    entries = _flushing(_entries(arguments, manifest, folders))
     for entry, answer in answer_stream(predictor, entries):
         refusals.note(answer)
         total += 1
@@ -244,12 +273,15 @@ def _flushing(entries: Iterator[Entry]) -> Iterator[Entry]:
 
 
 def _answer_all(
-    arguments: argparse.Namespace, predictor: TaskPredictor, manifest: Manifest
+    arguments: argparse.Namespace,
+    predictor: TaskPredictor,
+    manifest: Manifest,
+    folders: Mapping[str, Sequence[Path]],
 ) -> Outcome:
     from edgeml.workflows.offline import Refusals, item_of, settle
 
     refusals = Refusals()
-    entries = list(_entries(arguments, manifest))
+    entries = list(_entries(arguments, manifest, folders))
     answers = predictor.predict_batch(map(item_of, entries), on_error="return")
     rows = []
     for entry, given in zip(entries, answers, strict=True):
@@ -262,17 +294,17 @@ def _answer_all(
     )
 
 
-def _entries(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Entry]:
+def _entries(
+    arguments: argparse.Namespace, manifest: Manifest, folders: Mapping[str, Sequence[Path]]
+) -> Iterator[Entry]:
     from edgeml.data.text_lines import Entry, plain_entries, text_entries
 
     if is_tensor(manifest):
         yield from array_entries(arguments.inputs, manifest.signature)
         return
     for name in arguments.inputs:
-        if name != "-" and not is_text(manifest) and Path(name).is_dir():
-            from edgeml.data.picture_files import picture_files
-
-            for file in picture_files(Path(name)):
+        if name in folders:
+            for file in folders[name]:
                 yield Entry(item=str(file), shown=str(file))
         elif name != "-":
             yield Entry(item=name, shown=name)

@@ -114,7 +114,7 @@ def _class_names(root: Path) -> list[str]:
 
 
 def _check_link(root: Path, path: Path) -> None:
-    if root.resolve().is_relative_to(path.resolve()):
+    if path.is_symlink() and root.resolve().is_relative_to(path.resolve()):
         reason = (
             f"the class folder '{path.name}' is a link to a folder that holds this one; class "
             "folders of pictures were expected; remove the link"

@@ -125,7 +125,8 @@ def parts_words(findings: Mapping[str, Any]) -> list[str]:
         return []
     words = [f"the data's own parts are used: {', '.join(findings['own_parts'])}"]
     if findings["drawn_parts"]:
-        words[0] += f" ({', '.join(findings['drawn_parts'])} drawn from the rest)"
+        rest = "pictures of no part" if "train" in findings["own_parts"] else "training pictures"
+        words[0] += f" ({', '.join(findings['drawn_parts'])} drawn from the {rest})"
     for part, labels in findings["lacking_classes"].items():
         more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
         words.append(f"its {part} part lacks the classes {', '.join(labels[:_NAMED])}{more}")

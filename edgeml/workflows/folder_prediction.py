@@ -20,7 +20,8 @@ from typing import Any
 from edgeml._optional import require
 from edgeml.core.predictor import Prediction
 from edgeml.core.progress import Progress, ProgressEvent, silent
-from edgeml.data.picture_files import picture_files
+from edgeml.data.picture_files import SUFFIXES as PICTURES
+from edgeml.data.picture_files import PassedOver, find_pictures
 from edgeml.errors import DataError, EdgemlError, HostError, InputError
 from edgeml.tasks.predictor import TaskPredictor
 from edgeml.workflows.offline import Refusals
@@ -41,6 +42,7 @@ class FolderResult:
         seconds: Time of this run.
         refusals: Pictures of this run that have an error instead of an answer.
         errors: Pictures in the table that have one.
+        passed_over: What else is in the folder.
     """
 
     pictures: int
@@ -49,12 +51,32 @@ class FolderResult:
     seconds: float
     errors: int
     refusals: Refusals = field(default_factory=Refusals)
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     @property
     def pictures_per_s(self) -> float:
         """Pictures of this run a second."""
         done = self.pictures - self.resumed
         return done / self.seconds if self.seconds > 0 else 0.0
+
+
+def pictures_to_predict(folder: Path) -> tuple[list[Path], PassedOver]:
+    """Return a folder's pictures and those of its sub-folders, in order, and what else is in it.
+
+    Raises:
+        InputError: There is no such folder, or it has no pictures.
+        DataError: A folder cannot be listed.
+    """
+    if not folder.is_dir():
+        raise InputError("there is no such folder; one of pictures was expected", item=str(folder))
+    files, passed_over = find_pictures(folder)
+    if not files:
+        raise InputError(
+            f"this folder has no pictures: it holds {passed_over.words() or 'no files'}; some "
+            f"ending in {', '.join(sorted(PICTURES))} were expected; check the path",
+            item=str(folder),
+        )
+    return files, passed_over
 
 
 def predict_folder(
@@ -80,17 +102,14 @@ def predict_folder(
     Raises:
         InputError: There is no such folder, it has no pictures, ``out`` is no table, or there is
             no unfinished run of the same pictures and model to resume.
+        DataError: A folder cannot be listed.
         HostError: The table cannot be written.
         MissingExtraError: A Parquet file, and pyarrow is not installed.
     """
     folder, out = Path(folder), Path(out)
     _check_out(out)
-    if not folder.is_dir():
-        raise InputError("there is no such folder; one of pictures was expected", item=str(folder))
-    files = picture_files(folder)
+    files, passed_over = pictures_to_predict(folder)
     names = [path.relative_to(folder).as_posix() for path in files]
-    if not files:
-        raise InputError("this folder has no pictures; some were expected", item=str(folder))
     partial = out.with_name(f"{out.name}.partial")
     head = {"folder": str(folder.absolute()), "served_by": predictor.served_by}
     began, refusals = time.perf_counter(), Refusals()
@@ -124,6 +143,7 @@ def predict_folder(
         seconds=time.perf_counter() - began,
         errors=errors,
         refusals=refusals,
+        passed_over=passed_over,
     )
 
 

@@ -161,3 +161,80 @@ def test_ten_thousand_classes_are_opened_and_told_what_they_lack(tmp_path: Path)
     assert len(dataset.labels) == 10_000
     with pytest.raises(DataError, match="the class 'class 00000' has 1 pictures"):
         make_split(dataset, seed=0)
+
+
+def test_groups_may_be_given_by_absolute_paths(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    named = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    ways = [str(folder / name) for name in named[:8]]
+    ways += [str(tmp_path / "link" / name) for name in named[8:16]]
+    ways += [f"ok/../{name}" for name in named[16:]]
+    rows = [f"{way},{number // 3}" for number, way in enumerate(ways)]
+    table = tmp_path / "groups of all.csv"
+    table.write_text("file,group\n" + "\n".join(rows))
+    found = [open_image_data(tmp_path / "link", groups=table).groups]
+    (folder / "groups.csv").write_text(table.read_text().replace(str(tmp_path / "link"), "."))
+    found.append(open_image_data(folder).groups)
+    for groups in found:
+        assert groups is not None
+        assert len(np.unique(groups)) == 8
+
+
+def test_a_group_of_a_picture_that_cannot_be_opened_is_no_unknown_file(folder: Path) -> None:
+    (folder / "ok/77.png").symlink_to(folder / "nowhere")
+    _groups(folder)
+    dataset = open_image_data(folder)
+    assert dataset.groups is not None
+    assert len(dataset.groups) == 25
+
+
+def test_a_table_of_groups_that_is_not_there_is_told_as_such(folder: Path) -> None:
+    says = r"none\.csv: it cannot be read \(No such file or directory\); a table with the columns"
+    with pytest.raises(DataError, match=says):
+        open_image_data(folder, groups=folder / "none.csv")
+    (folder / "utf16.csv").write_text("file,group\n", encoding="utf-16")
+    with pytest.raises(DataError, match="cannot be read as UTF-8"):
+        open_image_data(folder, groups=folder / "utf16.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ok/../ok/0.png,b\n", r"2 of 3 files are named twice: ok/\.\./ok/0\.png, ok/0\.png"),
+        ("{root}/ok/0.png,b\n", r"2 of 3 files are named twice"),
+        ("{long}.png,b\n", r"1 of 3 files do not exist: xxx"),
+        ("loop.png,b\n", r"1 of 3 files do not exist: loop\.png"),
+        ("ok,b\n", r"1 of 3 files do not exist: ok;"),
+    ],
+    ids=["by-a-detour", "by-its-absolute-path", "too-long", "loop", "folder"],
+)
+def test_a_file_of_a_manifest_is_itself_by_any_path(folder: Path, text: str, says: str) -> None:
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    row = text.format(root=folder, long="x" * 300)
+    (folder / "list.csv").write_text("file,label\nok/0.png,a\nok/1.png,b\n" + row)
+    with pytest.raises(DataError, match=says):
+        open_image_data(folder / "list.csv")
+
+
+@pytest.mark.parametrize("column", ["label", "file", "Split", "group"])
+def test_a_doubled_column_is_refused(folder: Path, column: str) -> None:
+    header = f"file,label,split,group,{column}"
+    (folder / "list.csv").write_text(f"{header}\nok/0.png,a,,,b\nok/1.png,b,,,a\n")
+    with pytest.raises(DataError, match=f"names the column '{column.lower()}' twice"):
+        open_image_data(folder / "list.csv")
+
+
+def test_pictures_that_a_manifest_does_not_name_are_counted(folder: Path) -> None:
+    rows = [f"ok/{number}.png,{number % 2}" for number in range(10)]
+    (folder / "list.csv").write_text("file,label\n" + "\n".join(rows))
+    (folder / "ok/notes.txt").write_text("x")
+    odd = open_image_data(folder / "list.csv").odd
+    assert odd == {"unlisted_pictures": 2, "first_unlisted": ["10.png", "11.png"]}
+
+
+@pytest.mark.timeout(20)
+def test_a_long_manifest_is_looked_through_once(tmp_path: Path) -> None:
+    rows = [f"{number:06}.png,{number % 2}" for number in range(30_000)]
+    (tmp_path / "list.csv").write_text("file,label\n" + "\n".join([*rows, *rows]))
+    with pytest.raises(DataError, match="30000 of 60000 files are named twice"):
+        open_image_data(tmp_path / "list.csv")
