@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from edgeml.core.progress import Progress as ProgressCallback
 from edgeml.core.progress import ProgressEvent, silent
@@ -94,7 +94,8 @@ def progress_printer(*, silent: bool) -> Iterator[ProgressCallback]:
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            # A note may say more than a line holds: it is wrapped, never cut.
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1)),
         )
         with Progress(*columns, console=Console(stderr=True)) as bars:
             yield _Bars(bars).update
