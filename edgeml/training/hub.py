@@ -41,8 +41,8 @@ def download_encoder(
     files = (*needed, _WEIGHTS) if weights else needed
     cached = _cached(name, files)
     if cached is None:
-        revision = _ask(name, files)
-        cached = _download(name, revision, (*files, *_OPTIONAL))
+        _ask(name, files)
+        cached = _download(name, (*files, *_OPTIONAL))
     return cached, cached.name
 
 
@@ -56,8 +56,8 @@ def _cached(name: str, files: tuple[str, ...]) -> Path | None:
     return folder if all((folder / file).is_file() for file in files) else None
 
 
-def _ask(name: str, files: tuple[str, ...]) -> str:
-    """Return the model's present commit, after a look at what files it has."""
+def _ask(name: str, files: tuple[str, ...]) -> None:
+    """Look at what files a model has, and refuse one that lacks some."""
     from huggingface_hub import errors
 
     try:
@@ -81,7 +81,6 @@ def _ask(name: str, files: tuple[str, ...]) -> str:
             "save_pretrained(folder) and give the folder",
             item=name,
         )
-    return str(info.sha)
 
 
 def _info(name: str) -> Any:
@@ -90,7 +89,7 @@ def _info(name: str) -> Any:
     return huggingface_hub.HfApi().model_info(name, timeout=ANSWER_TIMEOUT_S)
 
 
-def _download(name: str, revision: str, files: tuple[str, ...]) -> Path:
+def _download(name: str, files: tuple[str, ...]) -> Path:
     import huggingface_hub
     from huggingface_hub import utils
 
@@ -98,9 +97,8 @@ def _download(name: str, revision: str, files: tuple[str, ...]) -> Path:
     shown = not bars.are_progress_bars_disabled()
     bars.disable_progress_bars()
     try:
-        return Path(
-            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=list(files))
-        )
+        # By branch, not by commit: only then does the cache note what its newest copy is.
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(files)))
     except Exception as exc:
         raise _unreachable(name, exc, files) from exc
     finally:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
 from edgeml.data.opening import open_image_data, place_of, reopen
 from edgeml.errors import DataError, InputError
+from tests.local_hub import LocalHub, serving, silent
 from tests.pictures import rgb_file
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 hub = pytest.importorskip("huggingface_hub")
-constants = pytest.importorskip("huggingface_hub.constants")
-file_download = pytest.importorskip("huggingface_hub.file_download")
 
 CONVERTED = "refs/convert/parquet"
 
@@ -34,85 +27,13 @@ def _file(labels: list[int]) -> bytes:
     return bytes(sink.getvalue())
 
 
-class _Hub(ThreadingHTTPServer):
-    """Answers as a hub does: what is in a branch, and the files of a commit."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.branches: dict[str, dict[str, bytes]] = {}
-        self.sent: list[str] = []
-        self.down = False
-
-    def commit(self, branch: str) -> str:
-        return hashlib.sha1(branch.encode(), usedforsecurity=False).hexdigest()
-
-
-class _Answer(BaseHTTPRequestHandler):
-    server: _Hub
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        asked = unquote(self.path.split("?")[0])
-        branches = self.server.branches
-        if self.server.down:
-            return self._send(b"", 503)
-        if asked.startswith("/api/datasets/owner/pets"):
-            branch = asked.partition("/revision/")[2] or "main"
-            if branch not in branches:
-                return self._send(b"", 404, {"X-Error-Code": "RevisionNotFound"})
-            about = {"id": "owner/pets", "sha": self.server.commit(branch), "tags": []}
-            rows = [{"rfilename": name} for name in branches[branch]]
-            return self._send(json.dumps({**about, "siblings": rows}).encode())
-        revision, _, name = asked.partition("/resolve/")[2].partition("/")
-        by_commit = {self.server.commit(branch): files for branch, files in branches.items()}
-        files = by_commit.get(revision) or branches.get(revision)
-        if files is None or name not in files:
-            return self._send(b"", 404, {"X-Error-Code": "RepoNotFound"})
-        commit = revision if revision in by_commit else self.server.commit(revision)
-        tag = hashlib.sha256(files[name]).hexdigest()
-        if self.command == "GET":
-            self.server.sent.append(name)
-        return self._send(files[name], 200, {"ETag": f'"{tag}"', "X-Repo-Commit": commit})
-
-    def _send(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for key, value in (headers or {}).items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-def _ask_at(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
-    """Make the hub's client ask another place, and keep what it gets elsewhere."""
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
 @pytest.fixture
-def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Hub]:
-    with _Hub() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        _ask_at(monkeypatch, f"http://127.0.0.1:{server.server_port}", tmp_path / "cache")
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    with serving(monkeypatch, tmp_path / "cache") as server:
         yield server
-        server.shutdown()
-        thread.join(5)
 
 
-def test_a_set_is_fetched_once_and_then_found_in_the_cache(local_hub: _Hub) -> None:
+def test_a_set_is_fetched_once_and_then_found_in_the_cache(local_hub: LocalHub) -> None:
     train, test = _file([0, 1] * 4), _file([1, 0])
     card = b"---\nconfigs: [{config_name: a, data_dir: a, default: true}, {config_name: b}]\n---\n"
     local_hub.branches["main"] = {
@@ -135,7 +56,7 @@ def test_a_set_is_fetched_once_and_then_found_in_the_cache(local_hub: _Hub) -> N
     assert (again.fingerprint, local_hub.sent) == (dataset.fingerprint, [])
 
 
-def test_a_configuration_is_chosen_with_the_id(local_hub: _Hub) -> None:
+def test_a_configuration_is_chosen_with_the_id(local_hub: LocalHub) -> None:
     local_hub.branches["main"] = {
         "a/train-0.parquet": _file([0, 1]), "b/train-0.parquet": _file([4, 5, 6]),
     }  # fmt: skip
@@ -149,7 +70,7 @@ def test_a_configuration_is_chosen_with_the_id(local_hub: _Hub) -> None:
 
 
 def test_a_set_that_is_not_kept_as_parquet_is_taken_as_the_hub_converted_it(
-    local_hub: _Hub,
+    local_hub: LocalHub,
 ) -> None:
     local_hub.branches["main"] = {"README.md": b"# Pets", "pets.zip": b"PK"}
     with pytest.raises(DataError, match="no Parquet files, and the hub has not converted it"):
@@ -164,7 +85,7 @@ def test_a_set_that_is_not_kept_as_parquet_is_taken_as_the_hub_converted_it(
     assert open_image_data("owner/pets").fingerprint == dataset.fingerprint
 
 
-def test_half_a_set_in_the_cache_is_fetched_to_the_full(local_hub: _Hub) -> None:
+def test_half_a_set_in_the_cache_is_fetched_to_the_full(local_hub: LocalHub) -> None:
     names = [f"data/train-{number:05}-of-00002.parquet" for number in range(2)]
     local_hub.branches["main"] = {name: _file([0, 1]) for name in names}
     hub.snapshot_download("owner/pets", repo_type="dataset", allow_patterns=names[0])
@@ -179,8 +100,7 @@ def test_half_a_set_in_the_cache_is_fetched_to_the_full(local_hub: _Hub) -> None
 def test_a_hub_that_does_not_answer_costs_five_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls, and says nothing
-        _ask_at(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path)
+    with silent(monkeypatch, tmp_path):
         began = time.monotonic()
         with pytest.raises(DataError, match=r"cannot be reached .*class/xxx\.png.*'fashion-mnist'"):
             open_image_data("owner/pets")

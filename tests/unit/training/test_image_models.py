@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from edgeml.errors import DataError, InputError
-from edgeml.training import hub
 from edgeml.training.backbones import BACKBONES
 from edgeml.training.checkpoint import read_checkpoint, write_checkpoint
 from edgeml.training.image_models import (
@@ -22,6 +20,7 @@ from edgeml.training.image_models import (
     rebuild_image_model,
 )
 from edgeml.training.image_optimizing import head_of
+from tests.local_hub import serving, silent
 from tests.unit.training.test_checkpoint import CHECKPOINT
 from tests.unit.workflows.test_hugging_face_image_source import NETWORKS, SIDE, _model
 
@@ -135,18 +134,27 @@ def test_a_factory_decides_its_weights(own: str) -> None:
 
 
 @pytest.mark.timeout(30)
-def test_a_hub_that_does_not_answer_costs_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_cached", lambda *_: None)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls, and says nothing
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+def test_a_hub_that_does_not_answer_costs_five_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent(monkeypatch, tmp_path):
         began = time.monotonic()
         with pytest.raises(DataError, match=r"cannot be reached.*'efficientnet-lite0'"):
             find_image_model("resnet-18", weights="pretrained")
         assert time.monotonic() - began < 5
+
+
+def test_what_was_fetched_is_found_again_without_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _model(tmp_path / "theirs", "resnet")
+    with serving(monkeypatch, tmp_path / "cache") as server:
+        server.branches["main"] = {file.name: file.read_bytes() for file in folder.iterdir()}
+        found = find_image_model("owner/cats", weights="pretrained")
+        server.down = True
+        again = find_image_model("owner/cats", weights="pretrained")
+    assert (again.where, again.sha256, again.revision) == ("hub", found.sha256, found.revision)
+    assert found.revision == server.commit("main")
 
 
 def test_a_text_model_is_no_image_classifier(tmp_path: Path) -> None:
