@@ -112,21 +112,12 @@ def predict_folder(
     names = [path.relative_to(folder).as_posix() for path in files]
     partial = out.with_name(f"{out.name}.partial")
     head = {"folder": str(folder.absolute()), "served_by": predictor.served_by}
-    began, refusals = time.perf_counter(), Refusals()
+    began = time.perf_counter()
     try:
         done = _resumable(partial, head, names) if resume else 0
         if not done:
             partial.write_text(json.dumps(head) + "\n", encoding="utf-8")
-        with partial.open("a", encoding="utf-8") as file:
-            answers = predictor.predict_stream(iter(files[done:]), on_error="return")
-            for index, answer in enumerate(answers, start=done):
-                refusals.note(answer)
-                file.write(json.dumps(_row(names[index], answer), allow_nan=False) + "\n")
-                if (index + 1) % _FLUSH_EVERY == 0 or index + 1 == len(names):
-                    file.flush()
-                    rate = (index + 1 - done) / (time.perf_counter() - began)
-                    progress(ProgressEvent(stage="predict", done=index + 1, total=len(names),
-                                           note=f"{rate:.0f} pictures/s"))  # fmt: skip
+        refusals = _append_answers(partial, predictor, files, names, done=done, progress=progress)
         errors = _write_table(partial, out)
         partial.unlink()
     except OSError as exc:
@@ -145,6 +136,30 @@ def predict_folder(
         refusals=refusals,
         passed_over=passed_over,
     )
+
+
+def _append_answers(
+    partial: Path,
+    predictor: TaskPredictor,
+    files: Sequence[Path],
+    names: Sequence[str],
+    *,
+    done: int,
+    progress: Progress,
+) -> Refusals:
+    """Answer all pictures but the first ``done`` into ``partial``; return what was refused."""
+    began, refusals = time.perf_counter(), Refusals()
+    with partial.open("a", encoding="utf-8") as file:
+        answers = predictor.predict_stream(iter(files[done:]), on_error="return")
+        for index, answer in enumerate(answers, start=done):
+            refusals.note(answer)
+            file.write(json.dumps(_row(names[index], answer), allow_nan=False) + "\n")
+            if (index + 1) % _FLUSH_EVERY == 0 or index + 1 == len(names):
+                file.flush()
+                rate = (index + 1 - done) / (time.perf_counter() - began)
+                progress(ProgressEvent(stage="predict", done=index + 1, total=len(names),
+                                       note=f"{rate:.0f} pictures/s"))  # fmt: skip
+    return refusals
 
 
 def _check_out(out: Path) -> None:
