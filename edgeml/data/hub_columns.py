@@ -20,6 +20,9 @@ from edgeml.data.hub_layout import named_classes
 from edgeml.errors import DataError
 
 _PICTURES = ("image", "img")
+_ROWS_AT_ONCE = 1024
+# What pyarrow raises, and what strange metadata leads to.
+_UNUSABLE = (AttributeError, KeyError, NotImplementedError, OSError, TypeError, ValueError)
 _LABELS = ("label", "labels", "fine_label", "class", "target")
 
 
@@ -57,15 +60,20 @@ def read_columns(file: Path, *, source: str, classes: Mapping[str, tuple[str, ..
     """
     parquet: Any = importlib.import_module("pyarrow.parquet")
     try:
-        schema = parquet.read_schema(file)
+        opened = parquet.ParquetFile(file)
+        schema = opened.schema_arrow
         features = _features(schema)
         picture, label = _picture_column(schema), _label_column(schema, features)
-        table = parquet.read_table(file, columns=[picture, label])
-        pictures = _bytes_of(table.column(picture).to_pylist())
-        labels = _plain_labels(table.column(label))
+        cells: list[Any] = []
+        labels: list[str | int | None] = []
+        # In batches: one array of a structure cannot hold more than 2 GiB of bytes.
+        for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=[picture, label]):
+            cells += batch.column(picture).to_pylist()
+            labels += _plain_labels(batch.column(label))
+        pictures = _bytes_of(cells)
         feature = features.get(label)
         own = named_classes(feature.get("names")) if isinstance(feature, dict) else ()
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as exc:
+    except _UNUSABLE as exc:
         reason = (
             f"{file.name} cannot be used ({exc}); a column of encoded pictures and one of "
             f"{', '.join(_LABELS)} were expected; save the pictures as a folder class/xxx.png"

@@ -18,18 +18,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from edgeml._optional import require
+from edgeml.data.image_parts import PARTS, part_named
 from edgeml.errors import DataError
 
 Read = TypeVar("Read")
 
 CARD = "README.md"
 SUFFIX = ".parquet"
-PARTS = ("train", "validation", "test")
-_WORDS = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
+# Words for the test part that hubs take beside the usual ones.
+_EVALUATION = {"eval": "test", "evaluation": "test"}
 _BETWEEN_WORDS = re.compile(r"[-._ 0-9]+")
 _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)")
 _HEAD = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
@@ -267,7 +264,8 @@ def _part_in(name: str) -> str | None:
 
 
 def _words_of(name: str) -> set[str]:
-    return {_WORDS[word] for word in _BETWEEN_WORDS.split(name.lower()) if word in _WORDS}
+    words = _BETWEEN_WORDS.split(name.lower())
+    return {part for word in words if (part := part_named(word) or _EVALUATION.get(word))}
 
 
 def _told_parts(

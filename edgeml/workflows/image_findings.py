@@ -19,6 +19,8 @@ _COUNTED = {
     "loose_pictures": "pictures beside class folders ignored",
     "linked_folders": "linked folders ignored",
     "unlisted_pictures": "pictures beside the listed ones not in the table",
+    "files_of_no_part": "Parquet files that fit no part left out",
+    "unlabelled": "pictures of a part without labels left out",
 }
 
 # Of longer lists so much is stored: checkpoints and bundles stay small with any number of classes.

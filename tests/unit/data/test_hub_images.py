@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgeml.data.dataset import make_split
 from edgeml.data.opening import (
@@ -19,7 +20,8 @@ from edgeml.data.opening import (
 )
 from edgeml.errors import DataError, InputError
 from edgeml.tasks.image import ImagePreprocessing
-from tests.pictures import rgb_file
+from edgeml.workflows.image_data import open_training_images
+from tests.pictures import encode, rgb_file
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -155,6 +157,35 @@ def test_a_name_tells_the_part_and_files_of_none_are_told(tmp_path: Path) -> Non
     assert dataset.fixed_test is not None
     assert (len(dataset.items), dataset.fixed_test.tolist()) == (6, [4, 5])
     assert dataset.odd == {"files_of_no_part": 1}
+
+
+def _look(folder: Path, *, allow_leaks: bool = False) -> str:
+    """Return what is said before a training."""
+    said: list[str] = []
+    open_training_images(folder, None).prepared(
+        TINY, seed=0, allow_leaks=allow_leaks, skip_unreadable=False, shares=(0.2, None),
+        progress=lambda event: said.append(event.note),
+    )  # fmt: skip
+    return said[-1]
+
+
+def _distinct(count: int) -> list[bytes]:
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, 256, (count, 9, 9, 3), dtype=np.uint8)
+    return [encode(Image.fromarray(draw), "PNG") for draw in draws]
+
+
+def test_copies_between_the_parts_of_ones_own_files_are_refused(tmp_path: Path) -> None:
+    pictures = _distinct(12)
+    _write(tmp_path / "set/train.parquet", [0, 1] * 4, pictures=pictures[:8])
+    _write(tmp_path / "set/test.parquet", [0, 1] * 2, pictures=pictures[8:])
+    _write(tmp_path / "set/more.parquet", [0, 1])
+    said = _look(tmp_path / "set")
+    assert "1 Parquet files that fit no part left out" in said
+    _write(tmp_path / "set/test.parquet", [0, 1] * 2, pictures=pictures[6:10])
+    with pytest.raises(DataError, match=r"pictures to judge by 2 are copies .*--allow-leaks"):
+        _look(tmp_path / "set")
+    assert "2 exact copies" in _look(tmp_path / "set", allow_leaks=True)
 
 
 @pytest.mark.parametrize("groups", ["groups.csv", "nowhere.csv"])
