@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from tests.unit.data.scenes import Picture, dataset_of, look_alikes, scene
 CONTRACT = ImagePreprocessing(height=32, width=32)
 
 
-def _prepared(pictures: TrainingImages, **options: Any) -> tuple[TrainingImages, str]:
+def _prepared(
+    pictures: TrainingImages, *, contract: ImagePreprocessing = CONTRACT, **options: Any
+) -> tuple[TrainingImages, str]:
     """The pictures, and the last note about them."""
     notes = [""]
 
@@ -31,7 +34,7 @@ def _prepared(pictures: TrainingImages, **options: Any) -> tuple[TrainingImages,
         "seed": 0, "allow_leaks": False, "skip_unreadable": False, "shares": (1 / 12, None),
         **options,
     }  # fmt: skip
-    return pictures.prepared(CONTRACT, progress=note, **values), notes[-1]
+    return pictures.prepared(contract, progress=note, **values), notes[-1]
 
 
 def _open(images: list[Picture], **options: Any) -> TrainingImages:
@@ -87,6 +90,18 @@ def test_pictures_that_were_passed_over_are_not_compared(tmp_path: Path) -> None
     assert done.findings["near_copies"] == done.findings["nearly_black"] == 0
     assert "5 unreadable and left out" in note
     assert sum(done.split.sizes().values()) == 12
+
+
+def test_pictures_are_not_copied_because_some_are_passed_over() -> None:
+    images: list[Any] = [scene(seed, 20) for seed in range(60)]
+    pictures = _open(images)
+    images[7] = b"no picture"
+    contract = ImagePreprocessing(height=256, width=256)
+    tracemalloc.start()
+    done, _ = _prepared(pictures, contract=contract, skip_unreadable=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * done.images.nbytes
 
 
 def _parquet(place: Path, pictures: list[bytes]) -> None:
