@@ -70,8 +70,8 @@ def latency_heading(rows: Sequence[Mapping[str, Any]]) -> str:
         rows: The same; they may have ``num_calls``.
     """
     known = _timed(rows)
-    first, *others = (_PERCENTILES[key] for key in _drawn(known))
-    words = f"{first}, {' and '.join(others)} percentile" if others else first
+    *most, last = (_PERCENTILES[key] for key in _drawn(known))
+    words = f"{', '.join(most)} and {last} percentile" if most else last
     calls = min((int(row.get("num_calls") or 0) for row in known), default=0)
     return f"{words} of {calls:,} calls" if calls else words
 

@@ -191,7 +191,7 @@ def test_a_recipes_page_shows_what_was_measured_and_examples(
     report, text = written
     page = Page(text)
     assert all(row["p99_ms"] is None and row["num_calls"] == 20 for row in report["rows"])
-    assert "Latency of one picture: median, 90th percentile of 20 calls" in page.headings
+    assert "Latency of one picture: median and 90th percentile of 20 calls" in page.headings
     assert "99th" not in text
     assert "Accuracy, latency and size" in page.headings
     assert "Loss by epoch" in page.headings

@@ -97,7 +97,7 @@ def test_a_dot_a_percentile_for_each_row_that_was_timed() -> None:
     ("missing", "heading", "dots"),
     [
         ((), "median, 90th and 99th percentile", 6),
-        (("p99_ms",), "median, 90th percentile", 4),
+        (("p99_ms",), "median and 90th percentile", 4),
         (("p90_ms", "p99_ms"), "median", 2),
     ],
 )
