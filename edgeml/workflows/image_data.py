@@ -155,7 +155,8 @@ class TrainingImages:
             "shared_between_parts": leaks_of(dataset, survey, split),
         }
         held = len(split.validation) + len(split.test)
-        findings["held_out_copies"] = about_copies(findings, held=held, published=dataset.published)
+        if said := about_copies(findings, held=held, published=dataset.published):
+            findings["held_out_copies"] = said
         note = summary(findings)
         progress(ProgressEvent(stage="look at the data", done=1, total=1, note=note))
         return replace(self, split=split, images=images, rows=rows, findings=findings)

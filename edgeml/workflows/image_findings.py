@@ -40,7 +40,9 @@ def summary(findings: Mapping[str, Any]) -> str:
     ]
     words += [f"{findings[key]} {what}" for key, what in _COUNTED.items() if findings.get(key)]
     words += parts_words(findings)
-    return "; ".join([*words, *filter(None, [findings["held_out_copies"]])])
+    if findings.get("held_out_copies"):
+        words.append(findings["held_out_copies"])
+    return "; ".join(words)
 
 
 def about_copies(findings: Mapping[str, Any], *, held: int, published: bool) -> str:
@@ -57,13 +59,15 @@ def about_copies(findings: Mapping[str, Any], *, held: int, published: bool) -> 
     if not findings["copies_kept_together"]:
         words.append("no split keeps copies together and has each class in each part")
     if shared["exact"]:
-        words.append(f"{shared['exact']} of {held} held-out pictures are copies of others")
+        words.append(
+            f"{shared['exact']} of {held} held-out pictures are copies of ones in another part"
+        )
     if shared.get("group"):
         words.append(f"{shared['group']} of {held} are of a group that another part has too")
     if near := shared["near"] - shared["exact"]:
         words.append(
             f"near copies were not kept together: {near} of {held} held-out pictures look like "
-            "ones of another part"
+            "ones in another part"
         )
     if worst:
         much = "says little" if 2 * worst > held else "may say too much"
