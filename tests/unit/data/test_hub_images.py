@@ -133,6 +133,12 @@ def test_labels_that_have_no_names(
     assert (dataset.labels, dataset.targets.tolist()) == (names, targets)
 
 
+def test_words_keep_the_order_that_their_names_have(tmp_path: Path) -> None:
+    _write(tmp_path / "set/train.parquet", ["dog", "cat"], names=["dog", "cat"])
+    dataset = open_image_data(tmp_path / "set")
+    assert (dataset.labels, dataset.targets.tolist()) == (("dog", "cat"), [0, 1])
+
+
 @pytest.mark.parametrize("nothing", [-1, None])
 def test_a_part_without_labels_is_left_out_and_told(
     nothing: int | None, folder: Path, tmp_path: Path

@@ -171,7 +171,8 @@ def test_a_readme_without_a_head_says_nothing(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     for name in ("train.parquet", ".cache/test.parquet"):
         (tmp_path / name).touch()
-    assert layout_of_folder(tmp_path, source="pets").parts == {"train": ["train.parquet"]}
+    layout = layout_of_folder(tmp_path, source="pets")
+    assert (layout.parts, layout.left_out) == ({"train": ["train.parquet"]}, [])
     (tmp_path / "README.md").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="cannot be read as UTF-8"):
         layout_of_folder(tmp_path, source="pets")
