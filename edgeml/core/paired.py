@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 _Z_ONE_SIDED_95 = 1.6448536269514722
 _MAX_SAMPLES = 10_000_000
+# Rows of many classes are worked on a few at a time, for the memory's sake.
+_CELLS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +209,25 @@ def compare_agreement(
     if reference.shape != candidate.shape or reference.ndim != 2 or reference.size == 0:
         shapes = f"{reference.shape} and {candidate.shape}"
         raise ValueError(f"two arrays (samples, classes) were expected, got {shapes}")
+    step = max(1, _CELLS_AT_ONCE // reference.shape[1])
+    starts = range(0, len(reference), step)
+    parts = [
+        _compare_rows(reference[at : at + step], candidate[at : at + step], multi_label=multi_label)
+        for at in starts
+    ]
+    flipped, divergence, apart = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    return Agreement(
+        num_samples=len(reference),
+        flips=float(np.mean(flipped)),
+        mean_kl=float(np.mean(divergence)),
+        max_difference=float(np.max(apart)),
+    )
+
+
+def _compare_rows(
+    reference: npt.NDArray[Any], candidate: npt.NDArray[Any], *, multi_label: bool
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return of each sample whether it flipped, its divergence, and its largest difference."""
     p = np.clip(reference.astype(np.float64), 1e-12, 1.0)
     q = np.clip(candidate.astype(np.float64), 1e-12, 1.0)
     divergence = p * (np.log(p) - np.log(q))
@@ -216,12 +237,7 @@ def compare_agreement(
         divergence = divergence + not_p * (np.log(not_p) - np.log(not_q))
     else:
         flipped = reference.argmax(axis=1) != candidate.argmax(axis=1)
-    return Agreement(
-        num_samples=len(reference),
-        flips=float(np.mean(flipped)),
-        mean_kl=float(np.mean(np.sum(divergence, axis=1))),
-        max_difference=float(np.max(np.abs(p - q))),
-    )
+    return flipped, np.sum(divergence, axis=1), np.max(np.abs(p - q), axis=1)
 
 
 def _smallest(holds: Callable[[int], bool], *, low: int, high: int) -> int:

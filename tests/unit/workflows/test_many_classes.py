@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import edgeml
+from edgeml.core.paired import compare_agreement
 from edgeml.data.dataset import ImageDataset
 from edgeml.data.group_split import split_groups
 from edgeml.data.opening import NAMED
@@ -129,3 +130,12 @@ def test_a_split_of_groups_is_no_table_of_groups_by_classes() -> None:
     assert sum(map(len, place.values())) == 4 * CLASSES
     for part in parts.values():
         assert len(np.unique(targets[part])) == CLASSES
+
+
+def test_answers_of_many_classes_are_compared_in_little_memory() -> None:
+    one = np.full((2000, CLASSES), 1 / CLASSES, dtype=np.float32)
+    other = one.copy()
+    other[0, 5] = 0.5
+    with _memory(400 << 20):
+        found = compare_agreement(one, other)
+    assert found.flips == 1 / 2000
