@@ -46,8 +46,10 @@ def linked_copies(images: npt.NDArray[np.uint8], rows: Indices) -> Indices:
         for row, likeness in enumerate(alike, start):
             others = row + 1 + np.flatnonzero(likeness[row + 1 - start :] >= _CORRELATION)
             others = others[cluster[others] != cluster[row]]
-            gap = np.abs(thumbs[others] - thumbs[row]).mean(axis=1)
-            for other in others[gap <= _LEVELS].tolist():
+            gaps = thumbs[others]
+            gaps -= thumbs[row]
+            np.abs(gaps, out=gaps)  # in place: no second array of this size
+            for other in others[gaps.mean(axis=1) <= _LEVELS].tolist():
                 if cluster[other] != cluster[row]:
                     cluster[cluster == cluster[other]] = cluster[row]
                     pairs.append((row, other))
