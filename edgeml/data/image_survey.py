@@ -6,7 +6,7 @@ those of :mod:`edgeml.data.near_copies`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,12 +79,25 @@ def merge_groups(clusters: Indices, groups: Indices | None) -> Indices:
     return _joined(len(clusters), pairs, clusters)
 
 
-def leaks_of(dataset: ImageDataset, survey: Survey, split: Split) -> dict[str, int]:
+def leaks_of(
+    dataset: ImageDataset,
+    survey: Survey,
+    split: Split,
+    *,
+    parts: Container[str] = ("validation", "test"),
+) -> dict[str, int]:
     """Count the held-out pictures with a copy or a member of their group in another part.
+
+    Args:
+        dataset: What was split.
+        survey: Its copies.
+        split: Its parts.
+        parts: Whose pictures are counted: the validation part's beside training, the test part's
+            beside both.
 
     Returns:
         ``exact``, ``near`` (the exact ones are among them) and, where there are groups, ``group``
-        to pictures of the validation and test parts.
+        to pictures of these parts.
     """
     kinds = {"exact": survey.exact, "near": survey.near}
     if dataset.groups is not None:
@@ -92,33 +105,35 @@ def leaks_of(dataset: ImageDataset, survey: Survey, split: Split) -> dict[str, i
     found = {}
     for kind, clusters in kinds.items():
         train, held = clusters[split.train], clusters[split.validation]
-        shared = int(np.isin(held, train).sum())
-        shared += int(np.isin(clusters[split.test], np.concatenate([train, held])).sum())
-        found[kind] = shared
+        found[kind] = 0
+        if "validation" in parts:
+            found[kind] += int(np.isin(held, train).sum())
+        if "test" in parts:
+            others = np.concatenate([train, held])
+            found[kind] += int(np.isin(clusters[split.test], others).sum())
     return found
 
 
-def refuse_leaks(name: str, leaks: Mapping[str, int], *, near: bool) -> None:
+def refuse_leaks(name: str, leaks: Mapping[str, int]) -> None:
     """Refuse a split whose parts share pictures.
 
     Args:
         name: Of the data.
         leaks: What :func:`leaks_of` counted.
-        near: Whether near copies count.
 
     Raises:
         DataError: Some are shared; the message counts them.
     """
     counts = {
         "are copies": leaks["exact"],
-        "are near copies": leaks["near"] - leaks["exact"] if near else 0,
+        "are near copies": leaks["near"] - leaks["exact"],
         "are of the same group": leaks.get("group", 0),
     }
     found = [f"{count} {what}" for what, count in counts.items() if count]
     if found:
         reason = (
-            f"pictures to judge by {' and '.join(found)} of pictures in another part; parts that "
-            "share none were expected; mend the split, or pass --allow-leaks and distrust the "
+            f"of the pictures to judge by {' and '.join(found)} of pictures in another part; "
+            "parts that share none were expected; mend the split, or pass --allow-leaks and distrust the "
             "accuracy"
         )
         raise DataError(source=name, reason=reason)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeml.core.bundle import Bundle
 from edgeml.errors import DataError, InputError
+from edgeml.workflows.checkpoint_data import check_unchanged
 from edgeml.workflows.finding import load_texts
 from edgeml.workflows.training_options import TEXT_TASK
 
@@ -82,9 +83,7 @@ def _opened(path: Path, name: str, task: str) -> Opened:
     if read.task != task:
         raise InputError(f"the checkpoint is for {read.task}; one for {task} was expected")
     dataset = reopen_text(read.data) if task == TEXT_TASK else reopen(read.data)
-    if dataset.fingerprint != read.data["fingerprint"]:
-        reason = "the data has changed since training; restore or retrain"
-        raise DataError(source=dataset.name, reason=reason)
+    check_unchanged(read, dataset.fingerprint, name=dataset.name)
     parts = read.split["validation"], read.split["test"]
     return dataset.items, dataset.targets, dataset.labels, parts
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeml.data.dataset import Split
 from edgeml.errors import DataError
-from edgeml.training.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from edgeml.training.checkpoint import Checkpoint
 
 
 def check_classes(checkpoint: Checkpoint, labels: tuple[str, ...], *, name: str) -> None:
@@ -44,6 +46,22 @@ def kept_split(checkpoint: Checkpoint, fingerprint: str, *, name: str, given: bo
         "train again, or pass --data with data that the training has not seen"
     )
     raise DataError(source=name, reason=reason)
+
+
+def check_unchanged(checkpoint: Checkpoint, fingerprint: str, *, name: str) -> None:
+    """Refuse data to which a checkpoint's split does not apply any more.
+
+    Args:
+        checkpoint: What was trained.
+        fingerprint: Hash of the data that its place holds now.
+        name: Name of the data.
+
+    Raises:
+        DataError: It differs from what was trained on.
+    """
+    if fingerprint != checkpoint.data["fingerprint"]:
+        reason = "the data has changed since training; restore or retrain"
+        raise DataError(source=name, reason=reason)
 
 
 def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:

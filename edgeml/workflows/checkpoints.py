@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml.core.signature import Tensors
-from edgeml.errors import DataError, InputError
+from edgeml.errors import InputError
 from edgeml.runtime.host import check_threads
 from edgeml.tasks.classification import ClassLabels
 from edgeml.tasks.image import INPUT, ImagePreprocessing, ImageTask
 from edgeml.tasks.predictor import TaskPredictor
+from edgeml.workflows.checkpoint_data import check_unchanged
 from edgeml.workflows.finding import Texts
 from edgeml.workflows.training_options import TEXT_TASK
 
@@ -91,7 +92,7 @@ def load_split(
 
         return text_part(read, Path(checkpoint), indices)
     dataset = reopen(read.data)
-    _check_unchanged(read, dataset.fingerprint, name=dataset.name)
+    check_unchanged(read, dataset.fingerprint, name=dataset.name)
     images = prepare_images(dataset, indices, ImagePreprocessing.from_json(read.preprocessing))
     return {INPUT: images}, dataset.targets[indices]
 
@@ -128,7 +129,7 @@ def load_items(checkpoint: str | Path, *, part: str = "test") -> Texts:
     if read.task != TEXT_TASK:
         raise InputError(f"the checkpoint is for {read.task}; {TEXT_TASK} was expected")
     dataset = reopen_text(read.data)
-    _check_unchanged(read, dataset.fingerprint, name=dataset.name)
+    check_unchanged(read, dataset.fingerprint, name=dataset.name)
     return Texts(
         items=tuple(dataset.items[index] for index in indices),
         targets=dataset.targets[indices],
@@ -157,10 +158,3 @@ def _part(read: Checkpoint, part: str) -> npt.NDArray[np.int64]:
     if part not in read.split:
         raise InputError(f"there is no part '{part}'; {', '.join(read.split)} were expected")
     return read.split[part]
-
-
-def _check_unchanged(read: Checkpoint, fingerprint: str, *, name: str) -> None:
-    if fingerprint != read.data["fingerprint"]:
-        raise DataError(
-            source=name, reason="the data has changed since training; restore or retrain"
-        )

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from edgeml.core.progress import Progress, ProgressEvent, silent
 from edgeml.data.dataset import ImageDataset, Split
 from edgeml.data.image_parts import own_parts
-from edgeml.data.image_splitting import split_images, without_fixed_cameras
-from edgeml.data.image_survey import leaks_of, refuse_leaks, survey_images
+from edgeml.data.image_splitting import Kept, split_images, without_fixed_cameras
+from edgeml.data.image_survey import Survey, leaks_of, refuse_leaks, survey_images
 from edgeml.data.opening import open_image_data, place_of, prepare_usable
 from edgeml.errors import DataError
 from edgeml.tasks.image import ImagePreprocessing
@@ -137,8 +137,7 @@ class TrainingImages:
             dataset, copies, seed=seed, shares=shares, excluded=unusable, allow_leaks=allow_leaks
         )
         if not allow_leaks and not dataset.published:
-            leaks = leaks_of(dataset, copies, split)
-            refuse_leaks(dataset.name, leaks, near=kept == "near copies")
+            _refuse_shared(dataset, copies, split, kept)
         rows = np.full(len(dataset.targets), -1, dtype=np.int64)
         rows[wanted] = np.arange(len(wanted))
         findings = {
@@ -171,6 +170,17 @@ def open_training_images(data: str | Path, groups: Path | None) -> TrainingImage
     """
     dataset = open_image_data(data, groups=groups)
     return TrainingImages(dataset=dataset, place=place_of(data, groups=groups))
+
+
+def _refuse_shared(dataset: ImageDataset, copies: Survey, split: Split, kept: Kept) -> None:
+    """Refuse parts that share pictures; only near copies in a part that was drawn are excused."""
+    leaks = leaks_of(dataset, copies, split)
+    if kept != "near copies":  # no split that draws the part can keep them together
+        fixed = {"validation": dataset.fixed_validation, "test": dataset.fixed_test}
+        own = {name for name, part in fixed.items() if part is not None}
+        given = leaks_of(dataset, copies, split, parts=own)
+        leaks["near"] = leaks["exact"] + given["near"] - given["exact"]
+    refuse_leaks(dataset.name, leaks)
 
 
 def _refuse_unreadable(name: str, bad: Mapping[int, str], total: int) -> None:

@@ -20,6 +20,7 @@ from edgeml.core.progress import Progress, ProgressEvent, silent
 from edgeml.errors import DataError, InputError
 from edgeml.tasks.image import INPUT, OUTPUT, ImagePreprocessing
 from edgeml.tasks.predictor import TaskPredictor
+from edgeml.workflows.checkpoint_data import check_unchanged
 from edgeml.workflows.loading import load
 from edgeml.workflows.reporting import Report, ReportTable
 
@@ -235,6 +236,7 @@ def _labelled(
 
         read, _ = read_checkpoint(path)
         dataset, indices = reopen(read.data), read.split["test"]
+        check_unchanged(read, dataset.fingerprint, name=dataset.name)
     else:
         dataset = open_image_data(data)
         indices = np.arange(len(dataset.targets))

@@ -16,7 +16,7 @@ from edgeml.data.dataset import ImageDataset, Split, make_split
 from edgeml.errors import DataError
 from edgeml.tasks.image import ImagePreprocessing
 from edgeml.workflows.image_data import TrainingImages, open_training_images
-from tests.unit.data.scenes import Picture, dataset_of, look_alikes, scene
+from tests.unit.data.scenes import Picture, dataset_of, look_alikes, recompressed, scene
 
 CONTRACT = ImagePreprocessing(height=32, width=32)
 
@@ -50,6 +50,21 @@ def test_a_fixed_camera_is_warned_of_and_not_refused() -> None:
     assert done.split.sizes() == {"train": 16, "validation": 2, "test": 2}
     assert done.findings["near_copies_kept_together"] is False
     assert done.findings["held_out_copies"] in note
+
+
+def test_near_copies_between_given_parts_are_refused_whatever_stands_in_the_way_of_others() -> None:
+    """Class a is of one camera, so the validation part that is drawn shares its pictures."""
+    images = [
+        *look_alikes(6, seed=900),
+        *(scene(seed) for seed in range(43)),
+        *(recompressed(scene(seed)) for seed in range(8)),
+    ]
+    targets = np.array([0] * 6 + [1] * 40 + [0] * 3 + [1] * 8)
+    test = np.arange(46, 57)
+    with pytest.raises(DataError, match=r"judge by 8 are near copies of pictures in another part"):
+        _prepared(_open(images, targets=targets, fixed_test=test))
+    _, note = _prepared(_open(images[:49], targets=targets[:49], fixed_test=test[:3]))
+    assert "near copies were not kept together" in note
 
 
 def test_copies_that_were_kept_together_need_no_words() -> None:

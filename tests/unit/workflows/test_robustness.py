@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from edgeml.data.corruptions import CORRUPTIONS, corrupt, made_up_pictures
 from edgeml.errors import DataError, InputError
 from edgeml.workflows.robustness import area_under_curve
 from tests.small import LABELS, SIDE, make_small_bundle
+from tests.trained import Trained
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,24 @@ def test_unknown_pictures_may_be_given(bundle: Path, data: Path, tmp_path: Path)
     assert (found.unknown["samples"], found.unknown["source"]) == (7, "strange")
     with pytest.raises(InputError, match="no such folder"):
         edgeml.robustness(bundle, data=data, unknown=tmp_path / "none", num_threads=1)
+
+
+def test_a_checkpoint_whose_pictures_have_changed_is_refused(
+    trained: Trained, tmp_path: Path
+) -> None:
+    """Its test part is a list of numbers: of other data they would be any pictures."""
+    found = edgeml.robustness(trained.bundle, data=trained.checkpoint, limit=9, num_threads=1)
+    assert found.to_json()["rows"][0]["accuracy"]["fp32"] > 0.5
+    checkpoint = Path(shutil.copytree(trained.checkpoint, tmp_path / "checkpoint"))
+    pictures = Path(shutil.copytree(trained.pictures, tmp_path / "pictures"))
+    value = json.loads((checkpoint / "checkpoint.json").read_bytes())
+    assert value["data"]["place"] == {"folder": str(trained.pictures)}
+    value["data"]["place"] = {"folder": str(pictures)}
+    (checkpoint / "checkpoint.json").write_text(json.dumps(value))
+    edgeml.robustness(trained.bundle, data=checkpoint, limit=9, num_threads=1)
+    next(pictures.glob("*/*.png")).rename(pictures / "blue" / "renamed.png")
+    with pytest.raises(DataError, match="the data has changed since training"):
+        edgeml.robustness(trained.bundle, data=checkpoint, limit=9, num_threads=1)
 
 
 def test_pictures_of_other_classes_are_refused(bundle: Path, tmp_path: Path) -> None:
