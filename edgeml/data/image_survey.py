@@ -133,8 +133,8 @@ def refuse_leaks(name: str, leaks: Mapping[str, int]) -> None:
     if found:
         reason = (
             f"of the pictures to judge by {' and '.join(found)} of pictures in another part; "
-            "parts that share none were expected; mend the split, or pass --allow-leaks and distrust the "
-            "accuracy"
+            "parts that share none were expected; mend the split, or pass --allow-leaks and "
+            "distrust the accuracy"
         )
         raise DataError(source=name, reason=reason)
 
