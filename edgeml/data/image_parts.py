@@ -56,7 +56,8 @@ def part_folders(folder: Path) -> dict[str, Path]:
     """Return the folder of each part where the sub-folders are parts, not classes.
 
     They are where all of them have names of parts, ``train`` and another at least, and each holds
-    class folders with pictures.
+    class folders with pictures. A ``train`` of two or more class folders is never taken for a class
+    beside another folder with a part's name.
 
     Returns:
         Part to its folder, ``train`` first; empty where the sub-folders are no parts.
@@ -70,7 +71,9 @@ def part_folders(folder: Path) -> dict[str, Path]:
         return {}
     parts = [path for path in named if class_folders(path)]
     names = [part_named(path.name) for path in parts]
-    if "train" not in names or (len(parts) < 2 and len(named) < len(folders)):
+    if "train" not in names:
+        return {}
+    if len(parts) < 2 and len(named) < len(folders) and len(class_folders(parts[0])) < 2:
         return {}
     rest = [path.name for path in folders if path not in parts]
     if rest:
