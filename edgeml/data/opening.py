@@ -63,7 +63,7 @@ def open_image_data(data: str | Path, *, groups: str | Path | None = None) -> Im
     path = _looked_up(data)
     table = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
     parquet = not named and (
-        looks_like_hub_data(data) or (holds_parquet(path) and not _holds_classes(path))
+        looks_like_hub_data(data) or (not _holds_classes(path) and holds_parquet(path))
     )
     if groups is not None and (named or table or parquet):
         raise InputError(
