@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -54,23 +55,33 @@ def test_closing_ends_the_work_and_its_threads() -> None:
     assert len(started) <= 3
 
 
-def test_an_interrupt_leaves_what_waits_for_a_thread_undone() -> None:
+def test_an_interrupt_leaves_what_waits_for_a_thread_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     started: list[int] = []
-    go_on = threading.Event()
+    asked, go_on = threading.Event(), threading.Event()
+    result = Future.result
+
+    def asked_for(future: Future[Any], timeout: float | None = None) -> Any:
+        asked.set()
+        return result(future, timeout)
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *arguments: Any, **options: Any) -> None:
+            go_on.set()
+            super().shutdown(*arguments, **options)
 
     def work(window: Sequence[int], start: int) -> None:
         started.append(start)
         if start == 0:
-            time.sleep(0.1)  # until the next window waits
-            os.kill(os.getpid(), signal.SIGINT)
-        go_on.wait(20)
+            asked.wait(20)  # by now the next window waits for this thread
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        go_on.wait(20)  # until the interrupt was seen, and the pool waits for what is under way
 
-    # The work under way is waited for, so it must end after the interrupt was seen.
-    later = threading.Timer(0.4, go_on.set)
-    later.start()
+    monkeypatch.setattr(Future, "result", asked_for)
+    monkeypatch.setattr("edgeml.tasks.windows.ThreadPoolExecutor", Pool)
     with pytest.raises(KeyboardInterrupt):
         list(in_order(([number] for number in range(1000)), work, 1))
-    later.join()
     assert started == [0]
 
 
