@@ -30,7 +30,7 @@ from edgeml.training.checkpoint import FILE as CHECKPOINT
 FILE = "state.json"
 _TENSORS = "state.safetensors"
 _SCHEMA_VERSION = 1
-_DAMAGE = (KeyError, OSError, TypeError, ValueError, SafetensorError)
+_DAMAGE = (AttributeError, KeyError, OSError, TypeError, ValueError, SafetensorError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,9 @@ def finished_history(out: Path, identity: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def _say(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=3)
+    # Unlike warn, this does not keep in mind what was shown: a notebook's cell that is run again
+    # must say it again.
+    warnings.warn_explicit(text, RuntimeWarning, __file__, 0)
 
 
 def _how_far(place: Path) -> str:
