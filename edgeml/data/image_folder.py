@@ -51,8 +51,9 @@ def load_image_folder(folder: Path, *, groups: Path | None = None) -> ImageDatas
     parts = part_folders(folder)
     roots = parts or {"train": folder}
     names = _class_names(roots["train"])
-    for part in roots.keys() - {"train"}:
-        _check_known(part, roots[part], names)
+    for part, root in parts.items():
+        if part != "train":
+            _check_known(part, root, names)
     odd = PassedOver()
     items: list[Path] = []
     targets: list[int] = []
@@ -66,7 +67,7 @@ def load_image_folder(folder: Path, *, groups: Path | None = None) -> ImageDatas
     fingerprint, hashes = _hashed(items, folder)
     table = groups or (folder / GROUPS if (folder / GROUPS).is_file() else None)
     numbers, foreign = (None, 0) if table is None else read_groups(table, folder, items)
-    loose = _count_loose(folder, {folder, *roots.values()}, odd)
+    loose = _count_loose(folder, [folder, *parts.values()], odd)
     counts = {"loose_pictures": loose, "group_rows_of_no_picture": foreign}
     fixed = {part: np.array(found, dtype=np.int64) for part, found in of_part.items()}
     return ImageDataset(
@@ -97,9 +98,12 @@ def _class_names(root: Path) -> list[str]:
     classes = sub_folders(root)
     if len(classes) < 2:
         names = ", ".join(path.name for path in classes) or "none"
+        advice = "arrange the pictures as class/xxx.png"
+        if classes and len(class_folders(classes[0])) > 1:
+            advice = f"it holds class folders itself: name '{classes[0]}' as --data"
         reason = (
             f"a classifier needs at least two classes, each a folder of pictures; found {names}; "
-            "arrange the pictures as class/xxx.png"
+            f"{advice}"
         )
         raise DataError(source=str(root), reason=reason)
     for path in classes:
