@@ -72,9 +72,11 @@ def test_a_fingerprint_follows_names_and_contents_alone(tmp_path: Path) -> None:
     [
         ((), "found none"),
         (("cat/1.png",), "at least two classes.*found cat;"),
-        (("1.png", "2.png"), "found none"),
+        (("1.png", "2.png"), "found none; arrange the pictures as class/xxx.png"),
+        (("train/a/1.png", "train/b/1.png"), "found train; .*name '.*/train' as --data"),
+        (("pets/a/1.png",), "found pets; arrange"),
     ],
-    ids=["empty", "one-class", "no-folders"],
+    ids=["empty", "one-class", "no-folders", "classes-below", "one-class-below"],
 )
 def test_fewer_than_two_classes_are_refused(
     tmp_path: Path, names: tuple[str, ...], says: str
@@ -291,3 +293,12 @@ def test_a_stray_parquet_file_does_not_hide_class_folders(tmp_path: Path) -> Non
     (tmp_path / "data").rmdir()
     assert open_image_data(tmp_path).labels == ("cat", "dog")
     assert open_image_data(tmp_path).odd["other_files"] == 2
+
+
+def test_parquet_files_are_not_looked_for_where_class_folders_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fill(tmp_path, "cat/1.png", "dog/1.png")
+    search = "edgeml.data.opening.holds_parquet"
+    monkeypatch.setattr(search, lambda _: pytest.fail("a walk over the whole tree"))
+    assert len(open_image_data(tmp_path).items) == 2

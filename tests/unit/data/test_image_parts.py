@@ -100,15 +100,23 @@ def test_parts_beside_folders_that_are_none_are_refused(tmp_path: Path, other: s
         open_image_data(tmp_path)
 
 
+def test_a_flat_test_part_beside_another_folder_is_no_class(tmp_path: Path) -> None:
+    _fill(_parts(tmp_path, "train"), "test/1.png", "extra/1.png")
+    with pytest.raises(DataError, match=r"train hold class f.*, and extra, test cannot be another"):
+        open_image_data(tmp_path)
+
+
 @pytest.mark.parametrize(
     "names",
     [
         ("train/1.png", "test/1.png"),
+        ("train/1.png", "test/1.png", "val/1.png"),
         ("bus/1.png", "train/1.png", "test/1.png"),
+        ("bus/1.png", "train/new/1.png", "test/1.png"),
         ("bus/old/1.png", "train/new/1.png", "tram/1.png"),
         ("val/a/1.png", "test/a/1.png"),
     ],
-    ids=["flat", "flat-with-another", "nested", "no-train"],
+    ids=["flat", "flat-three", "flat-with-another", "one-below", "nested", "no-train"],
 )
 def test_classes_that_are_called_like_parts_stay_classes(
     tmp_path: Path, names: tuple[str, ...]
@@ -129,6 +137,16 @@ def test_groups_and_odd_files_are_those_of_all_parts(tmp_path: Path) -> None:
     assert dataset.groups.tolist() == [0, 1, 2, 3] * 4
     assert (dataset.odd["loose_pictures"], dataset.odd["hidden_files"]) == (1, 1)
     assert dataset.odd["first_other_files"] == ["notes.txt"]
+
+
+def test_what_is_found_does_not_depend_on_the_order_of_a_set(tmp_path: Path) -> None:
+    names = ["1.txt", "train/2.txt", "val/3.txt", "test/4.txt"]
+    for place in "abcde":  # hashes of paths differ, by place and from process to process
+        root = _fill(_parts(tmp_path / place, "train", "val", "test"), *names)
+        assert open_image_data(root).odd["first_other_files"] == names
+        _parts(root, "val", "test", labels=("owl",))
+        with pytest.raises(DataError, match=r"the validation part has classes .* lacks: owl"):
+            open_image_data(root)
 
 
 def test_a_part_that_is_a_link_to_the_whole_is_refused(tmp_path: Path) -> None:
