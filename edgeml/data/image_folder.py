@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.data.class_names import is_plain
 from edgeml.data.dataset import ImageDataset
 from edgeml.data.image_parts import class_folders, part_folders, sub_folders
-from edgeml.data.image_tables import GROUPS, is_plain, read_groups
+from edgeml.data.image_tables import GROUPS, read_groups
 from edgeml.data.picture_files import (
     SUFFIXES,
     PassedOver,

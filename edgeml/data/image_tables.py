@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.data.class_names import is_plain
 from edgeml.data.dataset import ImageDataset
 from edgeml.data.delimited import comma_rows, tab_rows
 from edgeml.data.image_parts import PARTS, part_named
@@ -26,8 +26,6 @@ from edgeml.errors import DataError
 
 GROUPS = "groups.csv"
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
-# Beside printable characters: joiners, as in Persian and Hindi, and spaces of other widths.
-_ALSO_PLAIN = frozenset({"Cf", "Zs"})
 _COLUMNS = ("file", "label", "split", "group")
 _NAMED = 3
 
@@ -182,11 +180,6 @@ def _numbered(groups: Sequence[str]) -> npt.NDArray[np.int64]:
     numbers: dict[str, int] = {}
     keys = [group or f"\0{index}" for index, group in enumerate(groups)]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
-
-
-def is_plain(label: str) -> bool:
-    """Return whether a name can be a label: one line without control characters, valid Unicode."""
-    return all(char.isprintable() or unicodedata.category(char) in _ALSO_PLAIN for char in label)
 
 
 def _check_labels(source: str, labels: Sequence[str]) -> None:
