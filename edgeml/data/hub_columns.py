@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.data.class_names import is_plain
 from edgeml.data.hub_layout import named_classes
 from edgeml.errors import DataError
 
@@ -97,7 +98,7 @@ def number_classes(
 
     Raises:
         DataError: The files contradict each other, a number has no name, or there are fewer than
-            two classes.
+            two classes, or one without a name that can be a label.
     """
     given = {columns.names for columns in files if columns.names}
     labels = [label for columns in files for label in columns.labels]
@@ -117,10 +118,17 @@ def number_classes(
         raise DataError(source=source, reason=f"the label {foreign[0]!r} is none of its "
                         f"{len(names)} classes; mend the label or the names")  # fmt: skip
     told = names or tuple(str(label) for label in numbers)
-    if len(told) < 2 or not all(name and name.isprintable() for name in told):
+    if len(told) < 2:
         reason = (
-            f"a classifier needs at least two classes with printable names; found "
-            f"{', '.join(map(repr, told))}; add pictures of another class, or mend the names"
+            f"a classifier needs at least two classes; found {', '.join(map(repr, told))}; add "
+            "pictures of another class"
+        )
+        raise DataError(source=source, reason=reason)
+    unfit = [name for name in told if not name or not is_plain(name)]
+    if unfit:
+        reason = (
+            f"the class {unfit[0]!r} has a name that cannot be written into a label; Unicode "
+            "without control characters was expected; rename it"
         )
         raise DataError(source=source, reason=reason)
     return told, np.array([numbers[label] for label in labels], dtype=np.int64)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -44,33 +44,42 @@ def load_hub_images(data: str | Path) -> ImageDataset:
             ``train-00000-of-00001.parquet``.
 
     Returns:
-        The data set; its items are encoded pictures, and its own test and validation parts are
-        kept. A part without labels is left out and counted.
+        The data set; its items are encoded pictures in the order of the files' names, and its own
+        test and validation parts are kept. A part without labels is left out and counted.
 
     Raises:
         DataError: The hub cannot be reached or has no such set, or it has no pictures with one
             label each, of at least two classes.
+        HostError: The disk cannot take a hub's files.
         MissingExtraError: pyarrow, or for an id huggingface_hub, is not installed.
     """
     require("pyarrow", extra="tables")
     source, published = str(data), not Path(data).exists()
     folder, layout = fetch_hub_data(source) if published else _local(Path(data))
-    digest = hashlib.sha256()
-    for name in layout.files():
-        digest.update(sha256_of(folder / name).encode())
-    parts = {
-        part: [read_columns(folder / name, source=source, classes=layout.classes) for name in names]
-        for part, names in layout.parts.items()
+    # By name, whatever their parts: checkpoints know this order, and the samples' numbers in it.
+    files = {
+        name: read_columns(folder / name, source=source, classes=layout.classes)
+        for name in sorted(layout.files(), key=lambda name: PurePosixPath(name).parts)
     }
-    labelled = {part: files for part, files in parts.items() if _is_labelled(source, part, files)}
-    labels, targets = number_classes([one for files in labelled.values() for one in files], source)
-    items = [picture for files in labelled.values() for one in files for picture in one.pictures]
-    ends = np.cumsum([sum(len(one.pictures) for one in files) for files in labelled.values()])
-    rows = dict(zip(labelled, np.split(np.arange(len(items)), ends[:-1]), strict=True))
+    digest = hashlib.sha256()
+    for name in files:
+        digest.update(sha256_of(folder / name).encode())
+    part_of = {
+        name: part
+        for part, names in layout.parts.items()
+        if _is_labelled(source, part, [files[name] for name in names])
+        for name in names
+    }
+    labelled = {name: columns for name, columns in files.items() if name in part_of}
+    labels, targets = number_classes(list(labelled.values()), source)
+    items = [picture for columns in labelled.values() for picture in columns.pictures]
+    sizes = [len(columns.pictures) for columns in labelled.values()]
+    parts = np.repeat([part_of[name] for name in labelled], sizes)
+    rows = {part: np.flatnonzero(parts == part) for part in set(part_of.values())}
     hashes = [hashlib.blake2b(item, digest_size=8).digest() for item in items]
     odd = {
         "files_of_no_part": len(layout.left_out),
-        "unlabelled": sum(one.unlabelled for files in parts.values() for one in files),
+        "unlabelled": sum(columns.unlabelled for columns in files.values()),
     }
     return ImageDataset(
         name=source if published else Path(data).absolute().name,
@@ -82,7 +91,7 @@ def load_hub_images(data: str | Path) -> ImageDataset:
         fixed_test=rows.get("test"),
         fixed_validation=rows.get("validation"),
         hashes=np.array([int.from_bytes(one, "big") for one in hashes], dtype=np.uint64),
-        published=published and "test" in rows,
+        published=published and len(rows) > 1,  # a part alone is split by us, as anybody's is
         odd={kind: count for kind, count in odd.items() if count},
     )
 

@@ -51,7 +51,9 @@ def survey_images(dataset: ImageDataset, images: npt.NDArray[np.uint8], samples:
     exact = _exact(dataset)
     near = exact
     rows = np.flatnonzero(samples >= 0)
-    compared = len(rows) <= _MOST_COMPARED and not dataset.published
+    # A publisher's parts are kept as they are; what is drawn beside them is as much ours as any.
+    drawn = dataset.fixed_validation is None or dataset.fixed_test is None
+    compared = len(rows) <= _MOST_COMPARED and (drawn or not dataset.published)
     if compared:
         near = _joined(total, samples[linked_copies(images, rows)], exact)
     counts = np.bincount(dataset.targets, minlength=len(dataset.labels))

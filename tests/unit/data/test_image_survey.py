@@ -35,6 +35,14 @@ def test_different_pictures_are_no_copies() -> None:
     assert survey_of(dataset_of(images)).findings["near_copies"] == 0
 
 
+def test_near_copies_in_a_published_set_matter_where_a_part_is_drawn() -> None:
+    images = [*(scene(seed) for seed in range(4)), recompressed(scene(0))]
+    lacking = dataset_of(images, published=True, fixed_validation=np.array([3]))
+    assert survey_of(lacking).findings["near_copies"] == 1
+    complete = replace(lacking, fixed_test=np.array([2]))
+    assert not survey_of(complete).findings["near_copies_looked_for"]
+
+
 def test_copies_with_two_labels_are_contradictions() -> None:
     images = [scene(0), scene(0), scene(1), scene(2)]
     assert survey_of(dataset_of(images)).findings["contradictions"] == 1
