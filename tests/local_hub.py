@@ -28,7 +28,9 @@ class LocalHub(ThreadingHTTPServer):
         self.down = False
 
     def commit(self, branch: str) -> str:
-        return hashlib.sha1(branch.encode(), usedforsecurity=False).hexdigest()
+        """Return what a branch stands for: another commit for other files."""
+        about = repr((branch, sorted(self.branches[branch].items()))).encode()
+        return hashlib.sha1(about, usedforsecurity=False).hexdigest()
 
 
 class _Answer(BaseHTTPRequestHandler):

@@ -74,13 +74,28 @@ def layout_of_folder(folder: Path, *, source: str, configuration: str = "") -> L
         DataError: See :func:`find_layout`; or its card cannot be read.
         MissingExtraError: It has a card, and PyYAML is not installed.
     """
-    try:
-        place = folder / CARD
-        card = place.read_text(encoding="utf-8") if place.is_file() else ""
-    except (OSError, UnicodeError) as exc:
-        reason = f"{CARD} cannot be read as UTF-8 ({exc}); mend or remove it"
-        raise DataError(source=source, reason=reason) from exc
+    card = read_card(folder / CARD, source=source)
     return find_layout(parquet_files(folder), card, source=source, configuration=configuration)
+
+
+def read_card(place: Path, *, source: str) -> str:
+    """Return the text of a set's card, nothing where it has none.
+
+    Args:
+        place: Its ``README.md``.
+        source: What a message calls the set.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return place.read_text(encoding="utf-8") if place.is_file() else ""
+    except (OSError, UnicodeError) as exc:
+        reason = (
+            f"{CARD} cannot be read as UTF-8 ({exc}); mend or remove it; of a hub's set, do so in "
+            "a copy of it in a folder"
+        )
+        raise DataError(source=source, reason=reason) from exc
 
 
 def find_layout(files: Iterable[str], card: str, *, source: str, configuration: str = "") -> Layout:
