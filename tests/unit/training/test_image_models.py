@@ -10,7 +10,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from edgeml.core import answering
 from edgeml.errors import DataError, InputError
+from edgeml.training import hub
 from edgeml.training.backbones import BACKBONES
 from edgeml.training.checkpoint import read_checkpoint, write_checkpoint
 from edgeml.training.image_models import (
@@ -137,11 +139,12 @@ def test_a_factory_decides_its_weights(own: str) -> None:
 def test_a_hub_that_does_not_answer_costs_five_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert hub.ANSWER_TIMEOUT_S + answering._GRACE_S <= 4
     with silent(monkeypatch, tmp_path):
         began = time.monotonic()
         with pytest.raises(DataError, match=r"cannot be reached.*'efficientnet-lite0'"):
             find_image_model("resnet-18", weights="pretrained")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10  # a second's margin fails on a busy machine
 
 
 def test_what_was_fetched_is_found_again_without_the_hub(
