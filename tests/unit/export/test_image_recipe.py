@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +20,7 @@ import edgeml
 from edgeml.core.progress import silent
 from edgeml.core.timing import TimingPlan, compare_latency
 from edgeml.data.opening import open_image_data
-from edgeml.training.checkpoint import read_checkpoint
+from edgeml.training.checkpoint import read_checkpoint, write_checkpoint
 from edgeml.workflows.training_report import _NO_ERROR
 from export import clothing, defects, image_recipe
 from export.image_recipe import ImageRecipe
@@ -29,7 +30,8 @@ from tests.trained import Trained
 from tests.unit.training.test_image_models import FACTORY
 
 SIDE = 20
-PER_CLASS = 80
+COUNTS = {"patches": 80, "scratches": 120}
+TEST = 12 + 18  # of each class 15 %
 FAST = {"epochs": 1, "frozen_epochs": 0, "precision": "fp32", "num_threads": 1}
 
 
@@ -51,9 +53,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def noise(place: Path) -> Path:
     """Pictures of two classes that nothing tells apart, so that each training errs otherwise."""
     rng = np.random.default_rng(0)
-    for name in ("scratches", "patches"):
+    for name, count in COUNTS.items():
         (place / "noise" / name).mkdir(parents=True)
-        for number in range(PER_CLASS):
+        for number in range(count):
             pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(place / "noise" / name / f"{number}.png")
     return place / "noise"
@@ -101,32 +103,51 @@ def test_each_seed_has_a_training_a_draw_and_a_split_of_its_own(
         assert len({tuple(row.split[part].tolist()) for row in read}) == len(read)
     # Ten pictures of each class, two of them to choose by; the test part is whole.
     for row in read:
-        assert row.data["split"] == {"train": 16, "validation": 4, "test": 24}
+        assert row.data["split"] == {"train": 16, "validation": 4, "test": TEST}
 
 
 def test_fifty_pictures_of_each_class_reach_the_training(place: Path, noise: Path) -> None:
     recipe = replace(_tiny(defects.PRESETS["few50"], noise), seeds=())
     (only,) = image_recipe._trainings(recipe, place / "few50", resume=False, progress=silent)
     read, _ = read_checkpoint(only.checkpoint)
-    assert read.data["split"] == {"train": 80, "validation": 20, "test": 24}
+    assert read.data["split"] == {"train": 80, "validation": 20, "test": TEST}
     assert image_recipe._seeds(recipe, [only]) == {}
 
 
-def test_seeds_are_averaged_with_the_first_ones_on_the_test_part(
+def test_the_accuracy_of_each_seed_is_that_of_its_own_test_part(
     few10: tuple[ImageRecipe, list[Training]], noise: Path
 ) -> None:
     recipe, trainings = few10
-    found = image_recipe._seeds(recipe, trainings)
+    found = image_recipe._seeds(recipe, trainings)["test_accuracy_by_seed"]
     wanted = [_right(training, "test", noise) for training in trainings]
-    assert list(found["test_accuracy_by_seed"]) == [
-        *("first", "seed 43", "seed 44", "seed 45", "seed 46")
+    assert list(found.values()) == pytest.approx(wanted)
+
+
+def _always(training: Training, answer: int, place: Path) -> Training:
+    """Return a copy of a training whose network gives one answer, whatever it sees."""
+    read, network = read_checkpoint(training.checkpoint)
+    *_, bias = network.parameters()
+    with torch.no_grad():
+        bias.copy_(torch.where(torch.arange(len(bias)) == answer, 1e6, 0.0))
+    write_checkpoint(place, read, network)
+    return replace(training, checkpoint=place)
+
+
+def test_seeds_are_averaged_with_the_first_ones_on_the_test_part(
+    few10: tuple[ImageRecipe, list[Training]], tmp_path: Path
+) -> None:
+    # In the other parts the classes have equal counts: half of their pictures would be right.
+    recipe, trainings = few10
+    constant = [
+        _always(training, answer, tmp_path / training.checkpoint.name)
+        for training, answer in zip(trainings, (0, 0, 0, 1, 0), strict=True)
     ]
-    assert list(found["test_accuracy_by_seed"].values()) == pytest.approx(wanted)
-    assert found["test_accuracy_mean"] == pytest.approx(np.mean(wanted))
-    assert found["test_accuracy_deviation"] == pytest.approx(np.std(wanted, ddof=1))
-    # Else the figures above could be of another part, or of one training alone.
-    assert len(set(wanted)) > 1
-    assert wanted != [_right(training, "validation", noise) for training in trainings]
+    found = image_recipe._seeds(recipe, constant)
+    assert found["test_accuracy_by_seed"] == pytest.approx(
+        {"first": 0.4, "seed 43": 0.4, "seed 44": 0.4, "seed 45": 0.6, "seed 46": 0.4}
+    )
+    assert found["test_accuracy_mean"] == pytest.approx(0.44)
+    assert found["test_accuracy_deviation"] == pytest.approx(math.sqrt(0.008))
 
 
 def test_resumed_trainings_that_are_finished_are_taken(
@@ -152,7 +173,8 @@ def test_the_preset_resnet_starts_a_resnet_from_nothing(place: Path, noise: Path
     assert read.training["settings"]["averaging"] == 0.999
     assert read.training["settings"]["augmentation"]["erase"] == 0.25
     assert 11.1e6 < sum(value.numel() for value in network.parameters()) < 11.3e6
-    assert 0.0 <= image_recipe._test_accuracy(made.checkpoint) <= 1.0
+    right = _right(made, "test", noise)
+    assert image_recipe._test_accuracy(made.checkpoint) == pytest.approx(right)
 
 
 def test_a_recipe_measures_enough_calls_for_the_99th_percentile() -> None:

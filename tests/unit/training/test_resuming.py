@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from edgeml.training.image_history import History, LabelledImages, Normalisation
 from edgeml.training.image_optimizing import head_of
 from edgeml.training.loop import train
 from edgeml.training.settings import TrainingSettings
-from edgeml.training.unfinished import Saving
+from edgeml.training.unfinished import Saving, look_for_state, state_place
 from tests.unit.training.stopwatches import rigged
 
 # Everything that has a state: averages, blended pictures, a head that learns first, bfloat16's
@@ -134,6 +135,17 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
         _run(_saving(tmp_path / "s", resume=True))
 
 
+def test_what_will_be_replaced_is_told_each_time(tmp_path: Path) -> None:
+    place = state_place(tmp_path / "c")
+    place.mkdir()
+    (place / "state.json").write_text("{")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")  # Python's own, which shows a line's equal text once
+        for _ in range(3):
+            assert not look_for_state(tmp_path / "c", resume=False)
+    assert ["will be replaced" in str(row.message) for row in said] == [True] * 3
+
+
 def test_frozen_epochs_move_the_head_alone() -> None:
     before = {name: value.clone() for name, value in _network().state_dict().items()}
     after, _ = _run(None, settings=replace(SETTINGS, epochs=1, averaging=0.0))
@@ -173,18 +185,19 @@ def test_a_stopwatch_decides_nothing_where_a_precision_is_given(
         weights, history = _run(None, settings=replace(LONG, **changes))
         return weights, history.compute
 
+    # Two memory layouts may have the same bits: what was chosen tells whether a stopwatch decided.
     (last, found), (measured, other) = (
         ends(f"fp32 {layout}", precision="auto") for layout in LAYOUTS
     )
     assert [row["memory_layout"] for row in (found, other)] == LAYOUTS
-    assert not _same(last, measured)  # so a stopwatch would be seen
     weights, used = ends("fp32 contiguous", precision="fp32")
     assert _same(weights, last)
     assert (used["memory_layout"], used["reason"]) == ("channels_last", "asked for")
     # What was measured and written down is what asks for the same again.
     asks = {name: other[name] for name in ("precision", "memory_layout")}
-    again, _ = ends("fp32 channels_last", **asks)
+    again, used = ends("fp32 channels_last", **asks)
     assert _same(again, measured)
+    assert (used["memory_layout"], used["reason"]) == ("contiguous", "asked for")
 
 
 def test_bfloat16_trains_and_evaluates_in_fp32() -> None:

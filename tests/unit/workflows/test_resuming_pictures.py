@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,14 +45,25 @@ def make(num_classes):
         nn.Linear(24, num_classes),
     ), {"image_size": 24}
 """
-# The command line, in a process whose stopwatch finds the other memory layout the faster one.
+# The command line, in a process whose stopwatch finds the other memory layout the faster one. After
+# as many states as are given first it waits for its end: it cannot be done before it is killed.
 _COMMAND = """
-import sys
+import sys, time
 from edgeml.cli import main
-from edgeml.training import loop
+from edgeml.training import loop, unfinished
 from tests.unit.training.stopwatches import rigged
+
+most, *asked = sys.argv[1:]
+written, write_state = [], unfinished.write_state
+
+def write_some(*state):
+    if len(written) == int(most):
+        time.sleep(600)
+    written.append(write_state(*state))
+
+unfinished.write_state = write_some
 loop.choose_compute = rigged("fp32 channels_last")
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(asked))
 """
 
 
@@ -77,12 +89,14 @@ def _weights(out: Path) -> bytes:
 
 def _until(process: subprocess.Popen[bytes], happened: Callable[[], bool]) -> None:
     """Wait for something, and kill a process at that moment."""
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    try:
+        while not happened():
+            assert process.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.kill()
     assert process.wait(timeout=30) == -signal.SIGKILL
 
 
@@ -106,19 +120,21 @@ def test_processes_that_are_killed_end_with_the_weights_of_one_that_is_not(
         *("--precision", "fp32", "--epochs", "40", "--seed", "5", "--frozen-epochs", "2"),
         *("--resume", "--json"),
     ]
-    command = [sys.executable, "-c", _COMMAND, *asked, "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{tmp_path}"}
     began = time.monotonic()
-    for happened in (
-        lambda: time.monotonic() > began + 0.3,  # before there is anything
-        lambda: _epochs(state_place(out)) >= 2,
+    for most, happened in (
+        ("0", lambda: time.monotonic() > began + 0.3),  # before there is anything
+        ("4", lambda: _epochs(state_place(out)) >= 2),  # the first is of no epoch
     ):
+        command = [sys.executable, "-c", _COMMAND, most, *asked, "--out", str(out)]
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
             _until(process, happened)
         assert not out.exists()
     monkeypatch.setattr(loop, "choose_compute", rigged("fp32 contiguous"))
     assert run(*asked, "--out", out).code == 0
-    assert run(*asked, "--out", tmp_path / "whole").code == 0
+    whole = run(*asked, "--out", tmp_path / "whole")
+    assert whole.code == 0
+    assert re.search(r"^warning: \S*whole\.partial: there is nothing to resume", whole.err, re.M)
     assert _weights(out) == _weights(tmp_path / "whole")
     read, _ = read_checkpoint(out)
     assert read.training["history"]["resumed"] == 1
@@ -186,6 +202,7 @@ def test_a_finished_training_is_kept_and_another_ones_is_refused(
     described.write_text(json.dumps(value))
     with pytest.raises(InputError, match="differs in an unknown way"):
         finished_history(out, {})
-    described.write_text("{")
-    with pytest.raises(DataError, match="damaged"):
-        finished_history(out, {})
+    for damaged in ("{", '{"training": []}'):
+        described.write_text(damaged)
+        with pytest.raises(DataError, match="damaged"):
+            finished_history(out, {})
