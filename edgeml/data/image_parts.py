@@ -77,11 +77,12 @@ def part_folders(folder: Path) -> dict[str, Path]:
         return {}
     rest = [path.name for path in folders if path not in parts]
     if rest:
+        held = ", ".join(path.name for path in parts)
         reason = (
-            f"{', '.join(path.name for path in parts)} hold class folders, as parts of a data set "
-            f"do, and {', '.join(rest[:_NAMED])} cannot be another part; class folders of pictures "
-            "in each of train, validation and test, and nothing beside them, were expected; name "
-            "one of them as --data, or move the others away"
+            f"there are class folders in {held}, as in parts of a data set, and "
+            f"{', '.join(rest[:_NAMED])} cannot be another part; class folders of pictures in each "
+            "of train, validation and test, and nothing beside them, were expected; name one of "
+            "them as --data, or move the others away"
         )
         raise DataError(source=str(folder), reason=reason)
     if len(set(names)) < len(names):

@@ -134,7 +134,7 @@ def refuse_leaks(name: str, leaks: Mapping[str, int]) -> None:
     found = [f"{count} {what}" for what, count in counts.items() if count]
     if found:
         reason = (
-            f"of the pictures to judge by {' and '.join(found)} of pictures in another part; "
+            f"of the pictures to judge by, {' and '.join(found)} of pictures in another part; "
             "parts that share none were expected; mend the split, or pass --allow-leaks and "
             "distrust the accuracy"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeml.data.class_names import is_plain
 from edgeml.data.dataset import TextDataset, text_fingerprint
 from edgeml.data.tables import SUFFIXES, read_table
 from edgeml.data.text_columns import PARTS, Reading, TextRows, read_rows
@@ -180,7 +181,7 @@ def _rows_of(part: str, parts: list[str] | None) -> npt.NDArray[np.int64] | None
 
 def _order(source: str, labels: set[str]) -> tuple[str, ...]:
     """Return the labels in index order, or say why they are no classes."""
-    unfit = sorted(label for label in labels if not label.isprintable())
+    unfit = sorted(label for label in labels if not is_plain(label))
     if unfit:
         reason = f"the label {unfit[0]!r} is not one printable line; rename it"
         raise DataError(source=source, reason=reason)

@@ -96,13 +96,13 @@ def test_parts_beside_folders_that_are_none_are_refused(tmp_path: Path, other: s
     _parts(tmp_path, "train", *([] if other == "test/1.png" else ["val"]))
     _fill(tmp_path, other)
     name = other.partition("/")[0]
-    with pytest.raises(DataError, match=f"hold class folders.*, and {name} cannot be another part"):
+    with pytest.raises(DataError, match=f"class folders in .*, and {name} cannot be another part"):
         open_image_data(tmp_path)
 
 
 def test_a_flat_test_part_beside_another_folder_is_no_class(tmp_path: Path) -> None:
     _fill(_parts(tmp_path, "train"), "test/1.png", "extra/1.png")
-    with pytest.raises(DataError, match=r"train hold class f.*, and extra, test cannot be another"):
+    with pytest.raises(DataError, match=r"in train, .*, and extra, test cannot be another"):
         open_image_data(tmp_path)
 
 

@@ -77,6 +77,6 @@ def test_a_leaking_split_is_refused_and_counted(kind: str) -> None:
     leaks = leaks_of(dataset, survey_of(dataset), split)
     assert leaks[kind] == 1
     words = {"exact": "copies", "near": "near copies", "group": "of the same group"}[kind]
-    with pytest.raises(DataError, match=rf"judge by 1 are {words} of .* --allow-leaks"):
+    with pytest.raises(DataError, match=rf"judge by, 1 are {words} of .* --allow-leaks"):
         refuse_leaks("scenes", leaks)
     assert leaks_of(dataset, survey_of(dataset), split, parts=("validation",))[kind] == 0

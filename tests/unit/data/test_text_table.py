@@ -57,6 +57,12 @@ def test_named_columns_go_before_known_ones(tmp_path: Path) -> None:
     assert (list(dataset.items), dataset.labels) == (["b", "d"], ("x", "y"))
 
 
+def test_a_class_may_have_a_name_in_any_script(tmp_path: Path) -> None:
+    joined, wide = "\u0645\u06cc\u200c\u062e", "\u826f\u3000\u3044"  # a joiner; a wide space
+    path = _write(tmp_path / "a.csv", f"text,label\na,{joined}\nb,{wide}\n")
+    assert set(load_text_table(path).labels) == {joined, wide}
+
+
 def test_integers_are_in_numeric_order(tmp_path: Path) -> None:
     rows = "".join(f"text {number},{number}\n" for number in (10, 2, -1, 1))
     dataset = load_text_table(_write(tmp_path / "a.csv", "text,label\n" + rows))

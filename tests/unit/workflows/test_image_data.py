@@ -61,7 +61,7 @@ def test_near_copies_between_given_parts_are_refused_whatever_stands_in_the_way_
     ]
     targets = np.array([0] * 6 + [1] * 40 + [0] * 3 + [1] * 8)
     test = np.arange(46, 57)
-    with pytest.raises(DataError, match=r"judge by 8 are near copies of pictures in another part"):
+    with pytest.raises(DataError, match=r"judge by, 8 are near copies of pictures in another part"):
         _prepared(_open(images, targets=targets, fixed_test=test))
     _, note = _prepared(_open(images[:49], targets=targets[:49], fixed_test=test[:3]))
     assert "near copies were not kept together" in note
