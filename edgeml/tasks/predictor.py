@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal, Protocol, overload
@@ -189,12 +190,11 @@ class TaskPredictor(Closing):
         self._check_open()
         if on_error == "raise":
             return self._stream(stream, keep_errors=False)
-        answers = self._stream(stream, keep_errors=True)
-        return unless_all_fail(answers, max(2, self._task.window))
+        return self._stream_with_errors(stream)
 
     def _stream(
         self, items: Iterator[Any], *, keep_errors: bool
-    ) -> Iterator[Prediction | EdgemlError]:
+    ) -> Generator[Prediction | EdgemlError, None, None]:
         size, threads = self._task.window, self._prepare_threads
         first = list(itertools.islice(items, size + 1))
         is_long = len(first) > size
@@ -219,6 +219,11 @@ class TaskPredictor(Closing):
             windows = windows_of(stream, min(size, _OF_A_THREAD), threads)
             for answers in in_order(windows, whole, threads):
                 yield from answers
+
+    def _stream_with_errors(self, items: Iterator[Any]) -> Iterator[Prediction | EdgemlError]:
+        """Answer with errors in their places, and end the work where the engine is at fault."""
+        with contextlib.closing(self._stream(items, keep_errors=True)) as answers:
+            yield from unless_all_fail(answers, max(2, self._task.window))
 
     def _stream_ahead(
         self, items: Iterator[Any], *, keep_errors: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,6 +69,15 @@ def test_an_engine_that_stops_computing_is_at_fault_after_a_windows_length(threa
     with pytest.raises(InferenceError):
         rows.extend(stream)
     assert _kinds(rows) == "." * len(rows)
+
+
+@THREADS
+def test_the_work_has_ended_when_the_engine_is_found_at_fault(threads: int) -> None:
+    before = threading.active_count()
+    with pytest.raises(InferenceError) as caught:
+        _predictor(threads).predict_batch([BAD] * 200, on_error="return")
+    assert caught.value.__traceback__ is not None  # whoever keeps the error keeps no threads
+    assert threading.active_count() == before
 
 
 BROKEN, UNFIT, NAN = InferenceError(reason="x"), InputError("x"), ModelOutputError(tensor="x")
